@@ -1,0 +1,3 @@
+//! Sockets, TLS and buffers. Knows bytes, not messages.
+
+pub mod stream;

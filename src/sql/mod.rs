@@ -1,0 +1,109 @@
+//! What a statement text says, before anyone knows where it will run.
+//!
+//! Text in, class and commands out. This room knows neither clusters nor sessions, and it never
+//! raises an error about SQL: what it does not understand is a write, and the server judges it.
+
+pub mod catalog;
+pub mod classify;
+pub mod command;
+pub mod hint;
+pub mod scan;
+
+/// What kind of thing a statement text does; several statements take the strictest class of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Nothing in it can change anything, and any node of the cluster gives the same answer.
+    Read,
+    /// It changes something, or depends on node or session, or nobody can be sure.
+    Write(WriteReason),
+}
+
+/// Why a statement counts as a write. The label in metrics and in explanations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WriteReason {
+    /// The statement is not a query (INSERT, DDL, CALL, …).
+    Statement,
+    /// It locks rows (`FOR UPDATE`, `FOR SHARE`).
+    RowLock,
+    /// `SELECT … INTO`.
+    Into,
+    /// A data-modifying part inside WITH.
+    ModifyingCte,
+    /// It calls a function that is volatile, or bound to a session or node.
+    Function,
+    /// It reads a relation that hides a volatile function, or is temporary, unlogged, foreign or a system view.
+    Relation,
+    /// The parser does not understand it.
+    Unparsed,
+    /// Facts about functions and relations have not been loaded from the server.
+    CatalogUnknown,
+    /// It concerns the session (SET, LISTEN, DECLARE, …).
+    Session,
+    /// It is longer than what is looked at.
+    TooLong,
+}
+
+impl WriteReason {
+    /// The label in metrics and explanations.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Statement => "statement",
+            Self::RowLock => "row_lock",
+            Self::Into => "select_into",
+            Self::ModifyingCte => "modifying_cte",
+            Self::Function => "function",
+            Self::Relation => "relation",
+            Self::Unparsed => "unparsed",
+            Self::CatalogUnknown => "catalog_unknown",
+            Self::Session => "session",
+            Self::TooLong => "too_long",
+        }
+    }
+}
+
+/// Things in a text that the session must know about, as a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Effects(pub u32);
+
+impl Effects {
+    /// Has commands that `command::parse` tells apart (SET, BEGIN, LISTEN, DECLARE, …).
+    pub const COMMANDS: Self = Self(1);
+    /// Creates a temporary object.
+    pub const TEMPORARY: Self = Self(1 << 1);
+    /// Takes a session-level advisory lock (`pg_advisory_lock`, `pg_try_advisory_lock`, shared ones too).
+    pub const ADVISORY_LOCK: Self = Self(1 << 2);
+    /// Releases advisory locks (`pg_advisory_unlock…`).
+    pub const ADVISORY_UNLOCK: Self = Self(1 << 3);
+    /// Calls `set_config` in a form whose name, value or scope is not a literal or a bind parameter.
+    pub const SET_CONFIG_OPAQUE: Self = Self(1 << 4);
+    /// Changes the catalog: facts must be loaded anew.
+    pub const DDL: Self = Self(1 << 5);
+    /// May end the life of a temporary object (`DROP`).
+    pub const DROP: Self = Self(1 << 6);
+    /// Depends on state of the session that outlives the transaction and cannot be replayed (`setseed`, …).
+    pub const SESSION_STATE: Self = Self(1 << 7);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether any of `other` is in this set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// What is known of one statement text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Analysis {
+    /// The strictest class of its statements.
+    pub class: Class,
+    /// What the session must know.
+    pub effects: Effects,
+    /// A hash of the text without comments and literals: equal for statements of one shape.
+    pub fingerprint: u64,
+}
