@@ -1,3 +1,5 @@
 //! Sockets, TLS and buffers. Knows bytes, not messages.
 
+pub mod buffer;
 pub mod stream;
+pub mod wire;
