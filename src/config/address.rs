@@ -59,6 +59,7 @@ fn split(text: &str) -> Result<(&str, Option<&str>), Misread> {
         return Err(Misread::new("is an IPv6 address without brackets", "write it as [::1]:5432"));
     }
     let (host, port) = match text.split_once(':') {
+        Some((_, rest)) if rest.starts_with("//") => return Err(invalid("is not host:port")),
         Some((host, port)) => (host, Some(port)),
         None => (text, None),
     };

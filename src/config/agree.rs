@@ -108,9 +108,10 @@ fn passwords(config: &Config, faults: &mut Vec<Fault>) {
         let place = format!("users[{index}].password");
         let form = user.password.as_ref().map(Secret::form);
         let (wrong, right) = match (config.auth, form) {
-            (AuthMethod::Trust | AuthMethod::Cert, _) | (AuthMethod::Password, Some(_)) => continue,
-            (AuthMethod::Md5, Some(Form::Clear | Form::Md5)) => continue,
-            (AuthMethod::ScramSha256, Some(Form::Clear | Form::Scram)) => continue,
+            (AuthMethod::Trust | AuthMethod::Cert, _)
+            | (AuthMethod::Password, Some(_))
+            | (AuthMethod::Md5, Some(Form::Clear | Form::Md5))
+            | (AuthMethod::ScramSha256, Some(Form::Clear | Form::Scram)) => continue,
             (_, None) => ("is missing", "`auth.method` asks every user for a password: give one"),
             (AuthMethod::Md5, Some(Form::Scram)) => {
                 ("is a SCRAM verifier, which method md5 cannot check", "set `auth.method: scram-sha-256`")

@@ -155,3 +155,61 @@ impl fmt::Display for Edit {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const BEFORE: &str = "
+users: [{name: app, password: x}, {name: old, password: x}]
+clusters:
+  main: {nodes: [{name: a, address: h}], monitor: {user: m}}
+databases: [{name: '*', cluster: main}]
+";
+
+    /// What changes when `old` is replaced in `BEFORE` and `more` is added to it.
+    fn changes(old: &str, new: &str, more: &str) -> Vec<String> {
+        assert!(BEFORE.contains(old), "{old}");
+        let parse = |text: &str| super::super::parse(text, Path::new("")).unwrap_or_else(|faults| panic!("{faults}"));
+        let after = BEFORE.replace(old, new) + more;
+        let found = diff(&parse(BEFORE), &parse(&after));
+        found.iter().map(|change| format!("{change} ({:?})", change.takes())).collect()
+    }
+
+    #[test]
+    fn entries_are_compared_by_name() {
+        let check = |old: &str, new: &str, expected: &[&str]| assert_eq!(changes(old, new, ""), expected, "{new}");
+        check("", "", &[]);
+        check(
+            "{name: app, password: x}, {name: old, password: x}",
+            "{name: old, password: x}, {name: app, password: x}",
+            &[],
+        );
+        check("{name: app, password: x}", "{name: app, password: y}", &["user app altered (Effect)"]);
+        check("name: old", "name: new", &["user old removed (Effect)", "user new added (Effect)"]);
+        check("address: h", "address: i", &["cluster main altered (Effect)"]);
+        check(
+            "cluster: main}",
+            "cluster: main, pool: {size: 3}}, {name: shop, cluster: main}",
+            &["database * altered (Effect)", "database shop added (Effect)"],
+        );
+    }
+
+    #[test]
+    fn sections_are_compared_as_a_whole() {
+        let check = |more: &str, expected: &[&str]| assert_eq!(changes("", "", more), expected, "{more}");
+        check("pool: {size: 20}", &[]);
+        check("pool: {size: 21}", &["pool altered (Effect)"]);
+        check("routing: {wait: 1s}", &["routing altered (Effect)"]);
+        check("auth: {method: trust}", &["auth altered (Effect)"]);
+        check("tls: {mode: prefer}", &["tls altered (Effect)"]);
+        check("admin: {users: [app]}", &["admin altered (Effect)"]);
+        check("limits: {max_clients: 5}", &["limits altered (Effect)"]);
+        check("log: {level: debug}", &["log altered (Effect)"]);
+        check("shutdown_timeout: 1s", &["shutdown_timeout altered (Effect)"]);
+        check("metrics: {address: 127.0.0.1:9930}", &["metrics altered (Restart)"]);
+        check("listen: [{address: 127.0.0.1:6432}]", &["listen altered (Restart)"]);
+    }
+}

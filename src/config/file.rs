@@ -64,12 +64,18 @@ pub(super) fn parse(text: &str) -> Result<Value, Fault> {
         Ok(tree)
     };
     read().map_err(|error: serde_yaml::Error| {
-        let place = match error.location() {
-            Some(at) => format!("line {}, column {}", at.line(), at.column()),
-            None => "the file".to_owned(),
-        };
-        let wrong = format!("not valid YAML ({error})");
-        Fault::new(place, wrong, "check indentation, brackets, quotes and repeated keys there")
+        let mut message = error.to_string();
+        let mut place = "the file".to_owned();
+        if let Some(at) = error.location() {
+            message = message.replace(&format!(" at line {} column {}", at.line(), at.column()), "");
+            place = format!("line {}, column {}", at.line(), at.column());
+        }
+        if message.contains("invalid ") {
+            // serde repeats the value, which may be a password.
+            "a value does not fit its tag".clone_into(&mut message);
+        }
+        let right = "check indentation, brackets, quotes and repeated keys there";
+        Fault::new(place, format!("not valid YAML ({message})"), right)
     })
 }
 
@@ -331,7 +337,7 @@ impl<'v> Section<'_, '_, 'v> {
         let place = self.place.key(key);
         let value = self.leaf(key)?;
         let Value::String(raw) = value else {
-            self.reader.wrong_kind(&place, value, "text; put it in quotes");
+            self.reader.wrong_kind(&place, value, "text: put it in quotes");
             return None;
         };
         let reader = &mut *self.reader;
@@ -375,7 +381,11 @@ impl<'v> Section<'_, '_, 'v> {
         let place = self.place.key(key);
         let written = match self.leaf(key)? {
             Value::Number(number) => Written { value: number.to_string(), shown: number.to_string() },
-            other => self.written(&place, other)?,
+            text @ Value::String(_) => self.written(&place, text)?,
+            other => {
+                self.reader.wrong_kind(&place, other, "a single value");
+                return None;
+            }
         };
         self.parsed(&place, &written, parse)
     }
@@ -400,7 +410,7 @@ impl<'v> Section<'_, '_, 'v> {
     fn written(&mut self, place: &Place, value: &Value) -> Option<Written> {
         let Value::String(raw) = value else {
             let needed =
-                if matches!(value, Value::Number(_) | Value::Bool(_)) { "text; put it in quotes" } else { "text" };
+                if matches!(value, Value::Number(_) | Value::Bool(_)) { "text: put it in quotes" } else { "text" };
             self.reader.wrong_kind(place, value, needed);
             return None;
         };
@@ -457,9 +467,12 @@ pub(super) fn name(text: &str) -> Result<String, Misread> {
     Ok(text.to_owned())
 }
 
-/// A value as faults show it: quoted, on one line, not endless.
+/// A value as faults show it: quoted, on one line, not endless, and without what a URL may hold.
 fn shown(raw: &str) -> String {
     const LONGEST: usize = 60;
+    if raw.contains("://") {
+        return "the URL".to_owned();
+    }
     if raw.chars().count() <= LONGEST {
         return format!("{raw:?}");
     }

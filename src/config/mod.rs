@@ -38,7 +38,7 @@ pub fn load(path: &Path) -> Result<Config, Faults> {
     if read as u64 > LONGEST {
         return Err(unreadable("larger than 16 MiB".to_owned()).into());
     }
-    parse(&text, path.parent().unwrap_or(Path::new("")))
+    parse(&text, path.parent().unwrap_or(path))
 }
 
 /// Reads the configuration in `text`; relative paths in it start from `base_dir`, and `${VAR}` is taken
@@ -134,3 +134,6 @@ impl Routing {
         self.max_lag = over.max_lag.unwrap_or(self.max_lag);
     }
 }
+
+#[cfg(test)]
+mod tests;
