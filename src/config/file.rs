@@ -70,7 +70,7 @@ pub(super) fn parse(text: &str) -> Result<Value, Fault> {
             message = message.replace(&format!(" at line {} column {}", at.line(), at.column()), "");
             place = format!("line {}, column {}", at.line(), at.column());
         }
-        if message.contains("invalid ") {
+        if message.contains("invalid value: ") || message.contains("invalid type: ") {
             // serde repeats the value, which may be a password.
             "a value does not fit its tag".clone_into(&mut message);
         }
@@ -144,7 +144,7 @@ impl Place {
     }
 
     fn named(&self, name: &str) -> Self {
-        Self { path: format!("{}.{name}", self.path), pattern: format!("{}.*", self.pattern) }
+        Self { path: format!("{}.{}", self.path, name.escape_debug()), pattern: format!("{}.*", self.pattern) }
     }
 }
 
@@ -446,7 +446,8 @@ impl<'v> Section<'_, '_, 'v> {
             match key {
                 Value::String(key) if self.known.contains(&key.as_str()) => {}
                 Value::String(key) => {
-                    let path = self.place.key(key).path;
+                    // Escaped, so that a fault stays on its line.
+                    let path = self.place.key(&key.escape_debug().to_string()).path;
                     self.reader.faults.push(Fault::new(path, "unknown key", advice(key, &self.known)));
                 }
                 other => self.reader.wrong_kind(&self.place.key("(a key)"), other, "a key in text"),

@@ -24,6 +24,10 @@ databases: [{name: '*', cluster: main}]
 const VERIFIER: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
     WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
+/// The advice for a key at the top that resembles none.
+const TOP: &str = "known here: listen, tls, auth, users, clusters, databases, pool, routing, admin, metrics, limits, log, \
+    shutdown_timeout";
+
 fn environment(name: &str) -> Option<String> {
     match name {
         "PASSWORD" => Some("from the environment".to_owned()),
@@ -206,9 +210,9 @@ clusters.main.monitor.user: is missing; name a role that may log in on every nod
 clusters.main.monitor.interval: 5 has no unit; write a whole number and one of ms, s, m, h, d, such as 500ms, 30s or 10m
 pool.mode: \"statement\" is not known here; known here: session, transaction
 pool.size: 0 is out of range; give a whole number from 1 to 262143
-colour: unknown key; known here: listen, tls, auth, users, clusters, databases, pool, routing, admin, metrics, limits, \
-log, shutdown_timeout
+colour: unknown key; TOP
 databases[0].cluster: there is no cluster \"mian\"; did you mean `main`?"
+            .replace("TOP", TOP)
     );
 }
 
@@ -253,6 +257,7 @@ fn wrong_values_say_what_would_be_right() {
     refuse("pool: {size: [1]}", "pool.size: is a list; give a single value");
     refuse("pool: {size: !big 5}", "pool.size: is a value with a YAML tag; give a single value");
     refuse("pool: {wait_timeout: 0}", "pool.wait_timeout: 0 leaves no time; give a duration above 0, such as 5s");
+    refuse("\"a\\nb\": 1", &format!("a\\nb: unknown key; {TOP}"));
     refuse("pool: {1: 2}", "pool.(a key): is a number; give a key in text");
     refuse("routing: {reads: replica}", "routing.reads: \"replica\" is not known here; did you mean `replicas`?");
     refuse(
