@@ -108,14 +108,12 @@ fn passwords(config: &Config, faults: &mut Vec<Fault>) {
         let place = format!("users[{index}].password");
         let form = user.password.as_ref().map(Secret::form);
         let (wrong, right) = match (config.auth, form) {
+            // Of a verifier, method md5 asks for SCRAM, as PostgreSQL does (`CheckPWChallengeAuth`,
+            // src/backend/libpq/auth.c).
             (AuthMethod::Trust | AuthMethod::Cert, _)
-            | (AuthMethod::Password, Some(_))
-            | (AuthMethod::Md5, Some(Form::Clear | Form::Md5))
+            | (AuthMethod::Password | AuthMethod::Md5, Some(_))
             | (AuthMethod::ScramSha256, Some(Form::Clear | Form::Scram)) => continue,
             (_, None) => ("is missing", "`auth.method` asks every user for a password: give one"),
-            (AuthMethod::Md5, Some(Form::Scram)) => {
-                ("is a SCRAM verifier, which method md5 cannot check", "set `auth.method: scram-sha-256`")
-            }
             (AuthMethod::ScramSha256, Some(Form::Md5)) => (
                 "is an MD5 hash, which method scram-sha-256 cannot check",
                 "give the clear password or a SCRAM verifier, or set `auth.method: md5`",

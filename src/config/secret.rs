@@ -105,10 +105,10 @@ fn scram_parts(rest: &str) -> Option<()> {
     let (iterations, salt) = cost.split_once(':')?;
     let (stored, server) = keys.split_once(':')?;
     let iterations = iterations.parse::<u32>().ok()?;
-    let salt = BASE64.decode(salt).ok()?;
+    BASE64.decode(salt).ok()?;
     let stored = BASE64.decode(stored).ok()?;
     let server = BASE64.decode(server).ok()?;
-    (iterations > 0 && !salt.is_empty() && stored.len() == 32 && server.len() == 32).then_some(())
+    (iterations > 0 && stored.len() == 32 && server.len() == 32).then_some(())
 }
 
 const SCRAM_PREFIX: &str = "SCRAM-SHA-256$";
