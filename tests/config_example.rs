@@ -18,8 +18,8 @@ const PEM_FILES: &[&str] = &["server.crt", "server.key", "ca.crt", "client.crt",
 struct Certificates(std::path::PathBuf);
 
 impl Certificates {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("howdah-example-{}", std::process::id()));
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("howdah-example-{}-{test}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         for file in PEM_FILES {
             std::fs::write(path.join(file), "").unwrap();
@@ -91,7 +91,7 @@ fn the_example_loads_as_it_stands() {
 fn the_example_shows_every_key_with_a_value_that_is_accepted() {
     let text = uncommented();
     assert_eq!(keys(&text), known_keys(), "{text}");
-    let certificates = Certificates::new();
+    let certificates = Certificates::new("accepted");
     if let Err(faults) = config::parse(&text, &certificates.0) {
         panic!("{text}\n{faults}");
     }
@@ -99,7 +99,7 @@ fn the_example_shows_every_key_with_a_value_that_is_accepted() {
 
 #[test]
 fn the_example_shows_the_defaults() {
-    let certificates = Certificates::new();
+    let certificates = Certificates::new("defaults");
     let shown = config::parse(&uncommented(), &certificates.0).unwrap();
     let least = "
 users: [{name: app, password: x}]

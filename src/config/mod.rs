@@ -52,7 +52,9 @@ fn parse_in(text: &str, base_dir: &Path, environment: &dyn Fn(&str) -> Option<St
     let mut reader = file::Reader::new(environment, base_dir);
     let config = resolve::resolve(&tree, &mut reader);
     let mut faults = reader.faults;
-    faults.extend(agree::check(&config));
+    // A key that could not be read looks absent; to call it missing as well would mislead.
+    let read: BTreeSet<String> = faults.iter().map(|fault| fault.path.clone()).collect();
+    faults.extend(agree::check(&config).into_iter().filter(|fault| !read.contains(&fault.path)));
     Faults::or(faults, config)
 }
 

@@ -417,6 +417,7 @@ fn secrets_come_from_files_and_variables_and_stay_out_of_faults() {
     let refused = |password: &str, part: &str| {
         let fault = read(password).unwrap_err();
         assert!(fault.starts_with("users[0].password: ") && fault.contains(part), "{fault}");
+        assert_eq!(fault.lines().count(), 1, "{fault}");
         assert!(!fault.contains("hunter") && !fault.contains("environment\""), "{fault}");
     };
     refused("file:empty", "the value is empty");
