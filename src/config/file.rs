@@ -16,6 +16,9 @@ use super::fault::{Fault, Misread, advice};
 use super::secret::{self, Secret};
 use super::units;
 
+/// A file's YAML, parsed and not yet understood.
+pub(super) struct Tree(Value);
+
 /// What the whole reading shares.
 pub(super) struct Reader<'e> {
     /// What was found wrong so far.
@@ -57,11 +60,11 @@ struct Written {
 }
 
 /// Parses the text; a fault names line and column.
-pub(super) fn parse(text: &str) -> Result<Value, Fault> {
+pub(super) fn parse(text: &str) -> Result<Tree, Fault> {
     let read = || {
         let mut tree: Value = serde_yaml::from_str(text)?;
         tree.apply_merge()?;
-        Ok(tree)
+        Ok(Tree(tree))
     };
     read().map_err(|error: serde_yaml::Error| {
         let mut message = error.to_string();
@@ -88,9 +91,9 @@ impl<'e> Reader<'e> {
     }
 
     /// Reads the whole tree as one section.
-    pub(super) fn top<T>(&mut self, tree: &Value, read: impl FnOnce(&mut Section<'_, '_, '_>) -> T) -> T {
+    pub(super) fn top<T>(&mut self, tree: &Tree, read: impl FnOnce(&mut Section<'_, '_, '_>) -> T) -> T {
         let place = Place { path: String::new(), pattern: String::new() };
-        self.open(place, Some(tree), read)
+        self.open(place, Some(&tree.0), read)
     }
 
     fn open<'v, T>(

@@ -8,12 +8,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_yaml::Value;
 use tracing_subscriber::EnvFilter;
 
 use super::address;
 use super::fault::{Misread, advice};
-use super::file::{Reader, Section, Zero, name};
+use super::file::{Reader, Section, Tree, Zero, name};
 use super::model::{
     Admin, AuthMethod, Balance, ClientTls, ClientTlsMode, Cluster, Config, Consistency, Database, Limits, Listen, Log,
     LogFormat, Monitor, Node, PoolMode, PoolOverrides, PoolSettings, Reads, Routing, RoutingOverrides, ServerAddress,
@@ -21,7 +20,7 @@ use super::model::{
 };
 
 /// Reads the whole tree; what is wrong is left in `reader.faults`.
-pub(super) fn resolve(tree: &Value, reader: &mut Reader<'_>) -> Config {
+pub(super) fn resolve(tree: &Tree, reader: &mut Reader<'_>) -> Config {
     reader.top(tree, |file| Config {
         listen: listens(file),
         tls: file.section("tls", client_tls),
