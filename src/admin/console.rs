@@ -389,7 +389,7 @@ fn command_tag(command: &Command) -> String {
 
 /// The next whole message of `buffer`.
 fn next(buffer: &[u8]) -> Result<Option<Frame>, Report> {
-    match Framer::default().next(buffer, 0, |_| Incomplete::Wait) {
+    match Framer::default().next(buffer, 0, |_, _, _| Incomplete::Wait) {
         Ok(Next::Frame(frame)) => Ok(Some(frame)),
         Ok(Next::Need { missing }) if buffer.len() >= HEADER && buffer.len() + missing > MAX_MESSAGE => {
             let text = format!("the console takes no message of more than {MAX_MESSAGE} bytes");

@@ -124,7 +124,7 @@ impl Client {
     ) -> Result<(std::sync::Arc<View>, Target, Reason), AttachError> {
         let cluster = &self.served.cluster;
         loop {
-            let view = cluster.view();
+            let view = cluster.snapshot();
             let (ask, why) = match wish {
                 Wish::Primary(reason) => (Ask::Primary(reason), reason),
                 Wish::Read(proof, reason) => (Ask::Read { proof, routing, needs, reason }, reason),
@@ -133,7 +133,7 @@ impl Client {
                 Verdict::Go { target, reason } => return Ok((view, target, reason)),
                 Verdict::Wait { proof, wait } => {
                     let until = arrived + routing.wait;
-                    cluster.catch_up(&wait, until).await;
+                    let _ = cluster.catch_up(&wait, until).await;
                     wish = if Instant::now() < until {
                         Wish::Read(proof, why)
                     } else {
@@ -141,8 +141,8 @@ impl Client {
                     };
                 }
                 Verdict::NoPrimary { proof, reason } => {
-                    if cluster.hold(hold).await.is_err() {
-                        return Err(AttachError::Report(answer::no_primary(view.cluster.as_str())));
+                    if let Err(none) = cluster.hold(hold).await {
+                        return Err(AttachError::Report(none.report()));
                     }
                     wish = proof.map_or(Wish::Primary(reason), |proof| Wish::Read(proof, why));
                 }
@@ -163,7 +163,7 @@ impl Client {
         }
         match target {
             Target::Replica(_) if view.primary.is_some() => {
-                self.services.counters.retries.add(1);
+                self.services.counters.retries.increment();
                 Ok(Wish::Primary(Reason::ReplicaFailed))
             }
             _ => Err(AttachError::Report(error.report())),
@@ -194,7 +194,7 @@ impl Client {
         lease.info.lend(self.info.id);
         self.info.active(lease.id);
         self.key.slot.lend(std::sync::Arc::clone(lease.key()));
-        self.services.counters.routed(ran.as_str(), reason.as_str());
+        self.services.counters.routed(ran, reason);
         self.attachment = Attachment::Lent(Held { lease, busy, node, ran });
         Ok(())
     }
@@ -216,7 +216,7 @@ impl Client {
     }
 
     fn needs(&self, routing: &Routing, hint: Option<&Hint>) -> Needs {
-        let min_lsn = hint.and_then(|hint| hint.min_lsn).or(self.set_routing().min_lsn).unwrap_or_default();
+        let min_lsn = hint.and_then(|hint| hint.min_lsn).or(self.set_routing().min_lsn);
         self.served.cluster.needs(routing.consistency, &self.database_clock, &self.clock, min_lsn)
     }
 }

@@ -88,9 +88,11 @@ impl Client {
         };
         let first = self.session.mark() == Tx::Idle || matches!(self.session.tx(), Tx::Deferred(_));
         let hold = if held.ran == Ran::OnReplica && first && until == Until::Replied { Hold::Answers } else { Hold::No };
-        let acknowledge = Acknowledge { client: &self.clock, cluster: &self.served.cluster, database: &self.database_clock };
-        let wrote = || acknowledge.wrote();
-        let ack: Option<&(dyn Fn() + Sync)> = if held.ran == Ran::OnPrimary && self.dirty { Some(&wrote) } else { None };
+        let (cluster, database, clock) = (&self.served.cluster, &self.database_clock, &mut self.clock);
+        // The clocks that reads wait for are set before the client can hear that its write is done.
+        let mut wrote = || cluster.wrote(database, clock);
+        let ack: Option<&mut (dyn FnMut() + Send)> =
+            if held.ran == Ran::OnPrimary && self.dirty { Some(&mut wrote) } else { None };
         let job = relay::Job { frames: &self.frames, plan, until, hold, acknowledge: ack };
         relay::run(&mut self.wire, &mut held.lease, &mut self.session, job).await
     }
@@ -108,7 +110,7 @@ impl Client {
     /// No server could be had: the client is told, and goes on if it can.
     async fn refuse(&mut self, error: AttachError, until: Until) -> Result<(), End> {
         self.info.idle();
-        self.services.counters.client_errors.add(1);
+        self.services.counters.client_errors.increment();
         let sync_follows = until == Until::Sent || self.frames.last().is_some_and(|frame| frame.tag == tag::FLUSH);
         if self.session.status() != TransactionStatus::Idle || sync_follows {
             // What follows must not run outside the transaction that the client believes in.
@@ -134,7 +136,7 @@ impl Client {
             self.served.cluster.suspect(held.node);
         }
         tracing::debug!(client = %self.info.id, code = code.map_or("none", |_| "some"), "repeated on the primary");
-        self.services.counters.retries.add(1);
+        self.services.counters.retries.increment();
         self.key.slot.give_back();
     }
 
@@ -272,18 +274,5 @@ impl Client {
     /// Whether a wish may leave the primary at all, for `EXPLAIN ROUTE`.
     pub(super) fn in_transaction(&self) -> bool {
         *self.session.tx() != Tx::Idle
-    }
-}
-
-/// Sets the clocks that reads must wait for; called before the client hears that its write is done.
-struct Acknowledge<'a> {
-    client: &'a crate::cluster::SessionClock,
-    cluster: &'a crate::cluster::Cluster,
-    database: &'a crate::cluster::WriteClock,
-}
-
-impl Acknowledge<'_> {
-    fn wrote(&self) {
-        self.cluster.wrote(self.database, self.client);
     }
 }

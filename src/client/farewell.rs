@@ -64,7 +64,7 @@ impl Server {
     /// Reads and drops all that it owes; ends a copy and an extended query that its client left open.
     async fn drain(&mut self) -> std::io::Result<()> {
         let mut out = BytesMut::new();
-        if self.wire.is_behind() {
+        if self.wire.is_torn() {
             // A message was left half sent: no other can follow.
             return Err(std::io::ErrorKind::BrokenPipe.into());
         }

@@ -65,7 +65,7 @@ pub async fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted:
         Ok(Opening::Cancel { process_id, key }) => {
             let timeout = current.config.limits.cancel_timeout;
             let canceled = services.cancels.cancel(process_id, &key, timeout).await;
-            services.counters.cancels.add(1);
+            services.counters.cancels.increment();
             tracing::debug!(?canceled, "cancel request");
         }
         Ok(Opening::Client(arrived)) => {
@@ -93,7 +93,7 @@ async fn log_in(
             console.serve(Visit { wire, who, application_name }).await;
         }
         Err(report) => {
-            services.counters.login_failures.add(1);
+            services.counters.login_failures.increment();
             tracing::info!(?peer, code = report.code.as_str(), message = %report.message, "login refused");
             let mut wire = Wire::new(arrived.stream, Arc::clone(&services.stash), BytesMut::new());
             let _ = tokio::time::timeout_at(deadline.into(), wire.send(&answer::farewell(&report))).await;
@@ -245,7 +245,7 @@ impl Seed {
         let info = services.directory.add(self.arrival);
         Client {
             wire: Wire::new(stream, Arc::clone(&services.stash), BytesMut::new()),
-            database_clock: self.served.cluster.write_clock(&self.destination.server_database),
+            database_clock: self.served.cluster.database(&self.destination.server_database),
             clock: SessionClock::default(),
             served: self.served,
             destination: self.destination,

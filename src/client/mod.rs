@@ -8,6 +8,7 @@ pub mod answer;
 mod attach;
 pub mod authenticate;
 mod batch;
+pub mod counters;
 pub mod directory;
 mod exchange;
 mod farewell;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::auth;
 use crate::cancel;
-use crate::client::directory::Directory;
+use super::directory::Directory;
 use crate::cluster::Cluster;
 use crate::cluster::catalog::Catalogs;
 use crate::config::model::{AuthMethod, Config, Destination, Limits, ServerAddress};
@@ -24,7 +24,7 @@ use crate::session::parameters::Parameters;
 use crate::session::registry::Registry;
 use crate::session::settings::Settings;
 use crate::sql::classify::Classifier;
-use crate::telemetry::counters::Counters;
+use super::counters::Counters;
 use crate::types::{ClusterName, NodeName};
 
 /// A cluster with what it takes to reach its nodes.

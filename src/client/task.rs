@@ -70,7 +70,7 @@ pub(super) struct Client {
     /// Pools that were needed so far, by the node's index.
     pub(super) pools: Vec<Option<Arc<Pool>>>,
     /// When this database was last written to.
-    pub(super) database_clock: WriteClock,
+    pub(super) database_clock: Arc<WriteClock>,
     /// When this client last wrote.
     pub(super) clock: SessionClock,
     /// Whether the transaction at hand may have changed something.
@@ -92,7 +92,7 @@ impl Client {
         let end = self.serve().await;
         if let End::Told(report) = &end {
             tracing::info!(client = %self.info.id, code = report.code.as_str(), message = %report.message, "client connection ends");
-            self.services.counters.client_errors.add(1);
+            self.services.counters.client_errors.increment();
             let bytes = answer::farewell(report);
             let _ = tokio::time::timeout(FAREWELL, self.wire.send(&bytes)).await;
         }
@@ -223,7 +223,7 @@ impl Client {
         };
         if !Arc::ptr_eq(served, &self.served) {
             self.served = Arc::clone(served);
-            self.database_clock = self.served.cluster.write_clock(&destination.server_database);
+            self.database_clock = self.served.cluster.database(&destination.server_database);
             self.clock = SessionClock::default();
         }
         self.destination = destination.clone();

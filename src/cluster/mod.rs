@@ -10,6 +10,7 @@
 //! Roles are discovered, never configured. Facts are gathered here and judged in the pure rooms
 //! (`roles`, `health`, `position`, `router::view`). Clients and pools are unknown here.
 
+pub mod catalog;
 mod clock;
 mod health;
 mod monitor;

@@ -194,6 +194,6 @@ fn number<T: std::str::FromStr>(row: &Row, column: usize) -> Option<T> {
 impl ProbeError {
     /// Whether the server said that it is starting up or shutting down (57P03).
     pub(super) fn is_starting(&self) -> bool {
-        matches!(self, Self::Connect(ConnectError::Server(code, _)) if code == "57P03")
+        matches!(self, Self::Connect(ConnectError::Server(report)) if report.code == crate::protocol::sqlstate::SqlState::CANNOT_CONNECT_NOW)
     }
 }

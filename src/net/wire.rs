@@ -30,6 +30,17 @@ pub struct Wire {
     framer: Framer,
     received: u64,
     sent: u64,
+    /// The last thing sent was the first part of a message.
+    torn: bool,
+}
+
+/// Where in a message something ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Torn {
+    /// At its end.
+    Whole,
+    /// Before its end.
+    Midway,
 }
 
 /// What a read brought.
@@ -44,7 +55,7 @@ pub enum Filled {
 impl Wire {
     /// A wire over `stream`, with `first` already read from it.
     pub fn new(stream: Stream, stash: Arc<Stash>, first: BytesMut) -> Self {
-        Self { stream, stash, buffer: first, at: 0, framer: Framer::default(), received: 0, sent: 0 }
+        Self { stream, stash, buffer: first, at: 0, framer: Framer::default(), received: 0, sent: 0, torn: false }
     }
 
     /// The stream itself.
@@ -99,6 +110,16 @@ impl Wire {
         if self.buffer.is_empty() && self.buffer.capacity() > 0 {
             self.stash.give(std::mem::take(&mut self.buffer));
         }
+    }
+
+    /// Whether the peer waits for the rest of a message that was sent in part: nothing else may be sent to it.
+    pub const fn is_torn(&self) -> bool {
+        self.torn
+    }
+
+    /// Takes note of whether what is sent now ends in the middle of a message.
+    pub fn tear(&mut self, torn: Torn) {
+        self.torn = torn == Torn::Midway;
     }
 
     /// Takes out the buffer with all that was framed; what was read beyond stays.

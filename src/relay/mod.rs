@@ -11,7 +11,7 @@ mod wait;
 
 use bytes::BytesMut;
 
-use crate::net::wire::{Filled, Wire};
+use crate::net::wire::{Filled, Torn, Wire};
 use crate::protocol::error::Report;
 use crate::protocol::frame::Frame;
 use crate::protocol::outbox::Outbox;
@@ -87,7 +87,7 @@ struct Relay<'a> {
     up: Outbox,
     down: Outbox,
     hold: Hold,
-    acknowledge: Option<&'a (dyn Fn() + Sync)>,
+    acknowledge: Option<&'a mut (dyn FnMut() + Send)>,
     /// Whether anything was written to the client.
     said: bool,
     /// What a message that streams through is to become.
@@ -103,7 +103,6 @@ struct Relay<'a> {
 }
 
 /// One batch, and how to treat it.
-#[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// Its messages, in the client's buffer.
     pub frames: &'a [Frame],
@@ -114,12 +113,17 @@ pub struct Job<'a> {
     /// Whether answers may be kept back.
     pub hold: Hold,
     /// To be called when the server has said that something is done, before the client hears of it.
-    pub acknowledge: Option<&'a (dyn Fn() + Sync)>,
+    pub acknowledge: Option<&'a mut (dyn FnMut() + Send)>,
 }
 
 /// Sends the messages of `job` to the server and relays the replies. Not cancel safe: a server whose
 /// future was dropped owes replies, and is therefore not clean.
-pub async fn run(client: &mut Wire, server: &mut Server, session: &mut Session, job: Job<'_>) -> Outcome {
+pub async fn run<'a>(
+    client: &'a mut Wire,
+    server: &'a mut Server,
+    session: &'a mut Session,
+    job: Job<'a>,
+) -> Outcome {
     let mut relay = Relay::new(client, server, session, job.hold, job.acknowledge);
     relay.encode(job.frames, job.plan);
     relay.pump(job.until).await
@@ -140,7 +144,7 @@ impl<'a> Relay<'a> {
         server: &'a mut Server,
         session: &'a mut Session,
         hold: Hold,
-        acknowledge: Option<&'a (dyn Fn() + Sync)>,
+        acknowledge: Option<&'a mut (dyn FnMut() + Send)>,
     ) -> Self {
         Self {
             client,
@@ -167,6 +171,8 @@ impl Relay<'_> {
         self.session.prelude(&mut upstream);
         let batch = Batch { buffer: self.client.bytes(), frames };
         self.session.encode(batch, plan, &mut upstream);
+        let ends = frames.last().is_none_or(|frame| frame.is_end());
+        self.server.wire.tear(if ends { Torn::Whole } else { Torn::Midway });
         let told = &mut self.down;
         self.session.catch_up(&mut self.server.carried, |name, value| {
             told.make(|out| crate::protocol::backend::parameter_status(out, name, value));

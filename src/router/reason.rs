@@ -41,6 +41,35 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 25] = [
+        Self::Write(WriteReason::Statement),
+        Self::Write(WriteReason::RowLock),
+        Self::Write(WriteReason::Into),
+        Self::Write(WriteReason::ModifyingCte),
+        Self::Write(WriteReason::Function),
+        Self::Write(WriteReason::Relation),
+        Self::Write(WriteReason::Unparsed),
+        Self::Write(WriteReason::CatalogUnknown),
+        Self::Write(WriteReason::Session),
+        Self::Write(WriteReason::TooLong),
+        Self::Transaction,
+        Self::HintPrimary,
+        Self::Pinned,
+        Self::WaitExpired,
+        Self::TooFarBehind,
+        Self::NoReplica,
+        Self::ReplicasLagging,
+        Self::ReplicasPaused,
+        Self::ReadsDisabled,
+        Self::ReplicaFailed,
+        Self::ServerTooYoung,
+        Self::TooLarge,
+        Self::Read,
+        Self::ReadOnlyTransaction,
+        Self::HintReplica,
+    ];
+
     /// The label in metrics and SHOW commands.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

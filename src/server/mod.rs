@@ -8,7 +8,6 @@ pub mod connect;
 pub mod info;
 pub mod own;
 pub mod query;
-pub mod startup;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -33,7 +33,7 @@ impl Direct {
     }
 
     async fn run(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, ConnectError> {
-        let stream = &mut self.0.0;
+        let stream = &mut self.0.stream;
         let mut out = vec![b'Q'];
         out.extend_from_slice(&u32::try_from(sql.len() + 5).unwrap_or(0).to_be_bytes());
         out.extend_from_slice(sql.as_bytes());

@@ -317,7 +317,7 @@ fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<(&'a [u8], &'a C
         return set_configs.is_empty().then_some((text, command, None));
     }
     let Some(Step::Parse(statement)) = plan.steps.first() else { return None };
-    let mut tags = batch.frames.iter().map(|frame| frame.tag).filter(|tag| *tag != self::tag::DESCRIBE);
+    let mut tags = batch.frames.iter().map(|frame| frame.tag).filter(|kind| *kind != tag::DESCRIBE);
     let expected = [tag::PARSE, tag::BIND, tag::EXECUTE, tag::SYNC];
     let unnamed = batch.messages().all(|(frame, body)| match frame.tag {
         tag::PARSE => body.first() == Some(&0),
