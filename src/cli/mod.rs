@@ -3,6 +3,7 @@
 //! Each errand has a file of its own; none of them knows how arguments are written.
 
 mod check;
+mod demo;
 mod run;
 
 use std::ffi::OsString;
@@ -40,6 +41,8 @@ enum Errand {
         /// The configuration, in YAML
         file: PathBuf,
     },
+    /// Start a primary, two streaming replicas and Howdah in front of them, for as long as you watch
+    Demo(demo::Args),
 }
 
 /// Does what the arguments (the program's name first) ask for.
@@ -51,6 +54,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match (arguments.errand, arguments.file) {
         (Some(Errand::Run { config }), _) | (None, Some(config)) => run::run(&config, &mut io::stderr()),
         (Some(Errand::Check { file }), _) => check::check(&file, &mut io::stdout(), &mut io::stderr()),
+        (Some(Errand::Demo(args)), _) => demo::run(args),
         // clap shows the help before this can be.
         (None, None) => ExitCode::from(EXIT_USAGE),
     }

@@ -175,6 +175,15 @@ pub struct Directory {
 #[derive(Debug)]
 pub struct Place {
     directory: Arc<Directory>,
+    /// How many there were before it.
+    before: usize,
+}
+
+impl Place {
+    /// Whether there were `bound` connections, or more, before this one.
+    pub const fn exceeds(&self, bound: usize) -> bool {
+        self.before >= bound
+    }
 }
 
 /// A client's entry; taken out when dropped.
@@ -185,11 +194,10 @@ pub struct Entry {
 }
 
 impl Directory {
-    /// A place for one more connection, unless `bound` are taken.
-    pub fn enter(self: &Arc<Self>, bound: usize) -> Option<Place> {
+    /// A place for one more connection; whether it is one too many is for [`Place::exceeds`] to say.
+    pub fn enter(self: &Arc<Self>) -> Place {
         let before = self.connected.fetch_add(1, Ordering::AcqRel);
-        let place = Place { directory: Arc::clone(self) };
-        (before < bound).then_some(place)
+        Place { directory: Arc::clone(self), before }
     }
 
     /// Takes note of a client that has logged in.

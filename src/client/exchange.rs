@@ -70,7 +70,7 @@ impl Client {
     }
 
     fn observe(&mut self, plan: &mut Plan) -> Intent {
-        let catalog = self.served.catalogs.get(&self.destination.server_database);
+        let catalog = self.contents.get();
         let classifier = Arc::clone(&self.services.classifier);
         let batch = Batch { buffer: self.wire.bytes(), frames: &self.frames };
         self.session.observe(batch, plan, &mut |text| classifier.analyse(text, &catalog))
@@ -190,7 +190,7 @@ impl Client {
             self.dirty = false;
         }
         if plan.effects.has(Effects::DDL) {
-            self.served.catalogs.refresh(&self.destination.server_database);
+            self.contents.refresh();
         }
         self.info.prepared.store(self.session.prepared_count(), std::sync::atomic::Ordering::Relaxed);
         self.info.pinned(self.session.pins().reasons());

@@ -245,6 +245,7 @@ impl Seed {
         let info = services.directory.add(self.arrival);
         Client {
             wire: Wire::new(stream, Arc::clone(&services.stash), BytesMut::new()),
+            contents: self.served.catalogs.of(&self.destination.server_database),
             database_clock: self.served.cluster.database(&self.destination.server_database),
             clock: SessionClock::default(),
             served: self.served,

@@ -108,7 +108,7 @@ const BUFFERS: usize = 2048;
 
 impl Services {
     /// Services for `current`.
-    pub fn new(current: Current, counters: Arc<Counters>, phase: watch::Receiver<Phase>) -> Self {
+    pub fn new(current: Current, phase: watch::Receiver<Phase>) -> Self {
         let stash = Arc::new(Stash::new(BUFFERS));
         Self {
             current: ArcSwap::from_pointee(current),
@@ -118,7 +118,7 @@ impl Services {
             cancels: Arc::default(),
             classifier: Arc::default(),
             directory: Arc::default(),
-            counters,
+            counters: Arc::default(),
             phase,
             greetings: Mutex::new(LruCache::new(GREETINGS)),
             draws: AtomicU64::new(0x9E37_79B9_7F4A_7C15),

@@ -11,6 +11,7 @@ use super::directory::Entry;
 use super::exchange::Ran;
 use super::services::{Served, Services};
 use crate::cancel::Key;
+use crate::cluster::catalog::Contents;
 use crate::cluster::{SessionClock, WriteClock};
 use crate::config::model::Destination;
 use crate::net::wire::Wire;
@@ -69,6 +70,8 @@ pub(super) struct Client {
     pub(super) frames: Vec<Frame>,
     /// Pools that were needed so far, by the node's index.
     pub(super) pools: Vec<Option<Arc<Pool>>>,
+    /// What its database contains.
+    pub(super) contents: Arc<Contents>,
     /// When this database was last written to.
     pub(super) database_clock: Arc<WriteClock>,
     /// When this client last wrote.
@@ -223,6 +226,7 @@ impl Client {
         };
         if !Arc::ptr_eq(served, &self.served) {
             self.served = Arc::clone(served);
+            self.contents = self.served.catalogs.of(&destination.server_database);
             self.database_clock = self.served.cluster.database(&destination.server_database);
             self.clock = SessionClock::default();
         }
