@@ -159,7 +159,7 @@ impl Demo {
     }
 
     async fn start(&mut self, args: &Args) -> Result<(), DemoError> {
-        say(&format!("starting PostgreSQL ({}) in {}", self.binaries.version().await?, self.directory.0.display()));
+        say(&format!("starting PostgreSQL {} in {}", self.binaries.version().await?, self.directory.0.display()));
         let [primary, replicas @ ..] = self.nodes.as_mut_slice() else {
             return Ok(());
         };
@@ -204,11 +204,9 @@ impl Demo {
         let mut command = Command::new(program);
         command.arg("run").arg("-c").arg(&file);
         let log = self.directory.0.join("howdah.log");
-        let mut howdah = spawn("howdah run", command, &log)?;
+        let howdah = self.howdah.insert(spawn("howdah run", command, &log)?);
         let ready = || postgres::query(&self.binaries, &self.logins.demo, self.ports.howdah, "demo", "SELECT 1");
-        let ready = until_ready("howdah run", &mut howdah, &log, ready).await;
-        self.howdah = Some(howdah);
-        ready
+        until_ready("howdah run", howdah, &log, ready).await
     }
 
     fn configuration(&self) -> String {
@@ -315,7 +313,16 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
+        let mut removed = fs::remove_dir_all(&self.0);
+        for _ in 0..20 {
+            if removed.is_ok() {
+                return;
+            }
+            // What was killed in the middle of its work may still have been writing.
+            std::thread::sleep(Duration::from_millis(100));
+            removed = fs::remove_dir_all(&self.0);
+        }
+        if let Err(error) = removed {
             // Nothing else can be done about it, but somebody should know.
             let _ = writeln!(io::stderr(), "howdah demo: cannot remove {}: {error}", self.0.display());
         }

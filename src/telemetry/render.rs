@@ -51,7 +51,7 @@ impl Page {
         let started = snapshot.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.gauge(names::BUILD_INFO, &[("version", snapshot.version)], 1.0);
         self.gauge(names::START_TIME, &[], started.as_secs_f64());
-        self.gauge(names::SHUTTING_DOWN, &[], flag(snapshot.phase == Phase::ShuttingDown));
+        self.gauge(names::SHUTTING_DOWN, &[], f64::from(snapshot.phase == Phase::ShuttingDown));
     }
 
     fn clients(&self, snapshot: &Snapshot) {
@@ -90,16 +90,16 @@ impl Page {
 
     fn cluster(&self, cluster: &Cluster) {
         let name = ("cluster", cluster.name.as_str());
-        self.gauge(names::CLUSTER_HAS_PRIMARY, &[name], flag(cluster.primary.is_some()));
+        self.gauge(names::CLUSTER_HAS_PRIMARY, &[name], f64::from(cluster.primary.is_some()));
         self.counter(names::SAMPLES, &[name], cluster.samples);
         self.counter(names::SAMPLER_WAITS, &[name], cluster.sampler_waits);
         self.counter(names::SAMPLER_TIMEOUTS, &[name], cluster.sampler_timeouts);
         for node in &cluster.nodes {
             let labels: Labels<'_> = &[name, ("node", node.name.as_str())];
-            self.gauge(names::NODE_UP, labels, flag(node.health == Health::Up));
+            self.gauge(names::NODE_UP, labels, f64::from(node.health == Health::Up));
             for role in [Role::Primary, Role::Replica, Role::Unknown] {
                 let labels = [labels[0], labels[1], ("role", role.as_str())];
-                self.gauge(names::NODE_ROLE, &labels, flag(node.role == role));
+                self.gauge(names::NODE_ROLE, &labels, f64::from(node.role == role));
             }
             if let Some(lag) = node.lag {
                 self.gauge(names::NODE_LAG, labels, lag.as_secs_f64());
@@ -164,10 +164,6 @@ fn pool_labels(pool: &Pool) -> [(&'static str, &str); 5] {
 fn key(metric: Metric, labels: Labels<'_>) -> Key {
     let labels: Vec<Label> = labels.iter().map(|&(name, value)| Label::new(name, value.to_owned())).collect();
     Key::from_parts(metric.name, labels)
-}
-
-fn flag(set: impl Into<f64>) -> f64 {
-    set.into()
 }
 
 /// Exact up to 2^53; metrics have no integers for what may also shrink.

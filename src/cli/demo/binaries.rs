@@ -59,12 +59,13 @@ impl Binaries {
         Ok(self.command(program))
     }
 
-    /// What `postgres --version` says.
+    /// The release's number.
     pub(super) async fn version(&self) -> Result<String, DemoError> {
         let mut command = self.server("postgres");
         command.arg("--version");
         let version = finish("postgres --version", command).await?;
-        Ok(version.trim().trim_start_matches("postgres (PostgreSQL) ").to_owned())
+        // `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`
+        Ok(version.split_whitespace().nth(2).unwrap_or("of unknown release").to_owned())
     }
 
     fn command(&self, program: &str) -> Command {

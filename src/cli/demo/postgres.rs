@@ -96,11 +96,10 @@ impl Server {
             postgres.arg("-c").arg(setting);
         }
         postgres.arg("-c").arg(format!("cluster_name={}", self.name));
-        let mut process = spawn(self.name, postgres, &self.log)?;
+        // Kept at once, so that it is stopped in order even if nobody waits for the answer.
+        let process = self.process.insert(spawn(self.name, postgres, &self.log)?);
         let ready = || query(binaries, superuser, self.port, "postgres", "SELECT 1");
-        let ready = until_ready(self.name, &mut process, &self.log, ready).await;
-        self.process = Some(process);
-        ready
+        until_ready(self.name, process, &self.log, ready).await
     }
 
     /// Runs `script` in database `postgres`; it is not seen in the list of processes.
