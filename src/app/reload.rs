@@ -1,7 +1,8 @@
 //! A changed configuration, applied without dropping a client.
 
 use super::{App, build};
-use crate::config::{self, Takes};
+use crate::config;
+use crate::config::diff::Takes;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 

@@ -43,6 +43,11 @@ pub fn server_lost(wrote: Wrote) -> Report {
     }
 }
 
+/// The server hung up before the client's statement was sent to it.
+pub fn not_attached() -> Report {
+    Report::error(SqlState::CONNECTION_FAILURE, "the server closed the connection before the statement was sent")
+}
+
 /// Whether what was lost may have changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrote {

@@ -178,18 +178,8 @@ impl Client {
         ran: Ran,
         reason: Reason,
     ) -> Result<(), AttachError> {
-        let difference = self.session.attach(&mut lease.carried);
-        if let Some(sql) = difference {
-            // Awaited, not sent along: the client's statement must not run under other settings.
-            match lease.run_own(&sql, self.services.limits().cancel_timeout).await {
-                Ok(_) => self.session.attached(&mut lease.carried),
-                Err(OwnError::Refused(body)) => return Err(AttachError::Relayed(body)),
-                Err(OwnError::Lost | OwnError::Timeout) => {
-                    self.served.cluster.suspect(node);
-                    let report = answer::server_lost(answer::Wrote::Nothing);
-                    return Err(AttachError::Report(Report { severity: crate::protocol::error::Severity::Error, ..report }));
-                }
-            }
+        if let Some(sql) = self.session.attach(&mut lease.carried) {
+            self.bring_settings(&mut lease, &sql, node).await?;
         }
         lease.info.lend(self.info.id);
         self.info.active(lease.id);
@@ -197,6 +187,25 @@ impl Client {
         self.services.counters.routed(ran, reason);
         self.attachment = Attachment::Lent(Held { lease, busy, node, ran });
         Ok(())
+    }
+
+    /// Has the server carry the client's settings. Awaited, not sent along: the client's statement must not run
+    /// under other settings.
+    async fn bring_settings(&mut self, lease: &mut Lease, sql: &str, node: usize) -> Result<(), AttachError> {
+        let error = match lease.run_own(sql, self.services.limits().cancel_timeout).await {
+            Ok(_) => {
+                self.session.attached(&mut lease.carried);
+                return Ok(());
+            }
+            Err(OwnError::Refused(body)) => AttachError::Relayed(body),
+            Err(OwnError::Lost | OwnError::Timeout) => {
+                self.served.cluster.suspect(node);
+                AttachError::Report(answer::not_attached())
+            }
+        };
+        // What the server carries is not what was thought, or cannot be left behind: nobody else gets it.
+        lease.break_off("settings refused");
+        Err(error)
     }
 
     /// The routing settings that hold for one batch.

@@ -219,7 +219,10 @@ async fn greeting(
         let timeout = services.limits().cancel_timeout;
         match lease.run_own(&sql, timeout).await {
             Ok(_) => lease.carried.settings = Arc::clone(settings),
-            Err(OwnError::Refused(body)) => return Err(fatal(super::attach::AttachError::Relayed(body).into())),
+            Err(OwnError::Refused(body)) => {
+                lease.break_off("settings refused");
+                return Err(fatal(super::attach::AttachError::Relayed(body).into()));
+            }
             Err(OwnError::Lost | OwnError::Timeout) => {
                 return Err(fatal(answer::server_lost(answer::Wrote::Nothing)));
             }

@@ -142,7 +142,7 @@ pub struct Parsed {
 }
 /// Stand-in.
 pub fn parse(text: &[u8]) -> Vec<Parsed> {
-    let t = String::from_utf8_lossy(text).to_lowercase();
+    let t = String::from_utf8_lossy(text).to_lowercase().replace('=', " = ");
     t.split(';').filter(|s| !s.trim().is_empty()).map(|s| {
         let mut w = s.split_whitespace();
         let command = match w.next().unwrap_or("") {
