@@ -292,8 +292,12 @@ impl Shared {
         }
         if after.epoch != before.epoch {
             self.epochs.send_replace(after.epoch);
-            if after.primary.is_none() {
-                self.suspect_all();
+            match after.primary {
+                // It may have been promoted already.
+                None => self.suspect_all(),
+                // It may have been found through another node's answer: its own gave no sample then.
+                Some(primary) if after.samples.newest().is_none() => self.suspect(primary),
+                Some(_) => {}
             }
         }
         answer
@@ -399,6 +403,7 @@ fn report(cluster: &crate::types::ClusterName, node: &Node, role: Role, state: S
     let (name, role) = (&node.name, role.as_str());
     match state {
         State::Refused => tracing::error!(%cluster, node = %name, role, fault, "node is refused: it gets no traffic"),
+        State::Up if node.role == Role::Unknown && role == "unknown" => {}
         State::Up => tracing::info!(%cluster, node = %name, role, "node is up"),
         State::Paused | State::Draining => tracing::warn!(%cluster, node = %name, role, fault, "node takes no reads"),
         State::Down | State::Starting => tracing::warn!(%cluster, node = %name, fault, "node is {}", state.as_str()),
