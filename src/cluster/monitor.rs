@@ -32,6 +32,8 @@ pub(super) struct Monitor {
 
 /// Most time between looks, and between attempts to connect, while there is no primary.
 const WITHOUT_PRIMARY: Duration = Duration::from_millis(250);
+/// Most time between looks at a replica that is behind: reads avoid it until it is seen to have caught up.
+const LATE: Duration = Duration::from_millis(100);
 /// Least time between looks, however many suspect the node.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// Least time between the questions of errands once the first [`EAGER`] were in vain.
@@ -60,7 +62,15 @@ impl Monitor {
 
     /// Time between looks as things are.
     fn pace(&self) -> Duration {
-        if self.shared.view().primary.is_none() { self.interval.min(WITHOUT_PRIMARY) } else { self.interval }
+        let view = self.shared.load();
+        let now = Instant::now();
+        if view.primary.is_none() {
+            self.interval.min(WITHOUT_PRIMARY)
+        } else if view.lag(self.index, now).bytes.is_some_and(|bytes| bytes > 0) {
+            self.interval.min(LATE)
+        } else {
+            self.interval
+        }
     }
 
     /// Looks and runs errands for as long as the connection lasts.
@@ -70,6 +80,7 @@ impl Monitor {
         let mut looked = self.look(&mut probe).await?;
         let mut pace = Pace::default();
         let mut suspected = false;
+        let mut deaf_until = looked;
         loop {
             suspected |= self.shared.take_suspicion(self.index);
             let due = looked + if suspected { BETWEEN_LOOKS } else { self.pace() };
@@ -82,6 +93,12 @@ impl Monitor {
                 tokio::select! {
                     () = self.shared.called(self.index) => {}
                     () = sleep_until(due.into()) => {}
+                    // It speaks unasked: most likely a farewell, which the look will find.
+                    () = probe.stirs(), if deaf_until <= Instant::now() => {
+                        suspected = true;
+                        // Should it have been nothing, once per interval is enough.
+                        deaf_until = Instant::now() + self.interval;
+                    }
                 }
                 continue;
             };

@@ -68,6 +68,8 @@ fn draw(view: &View, nodes: Nodes, at: u64) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::super::view::sketch::Clock;
     use super::*;
 
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn shares_are_in_proportion_to_weights() {
-        let view = Clock::new().sketch("S S:weight2 S:weight0", &[]);
+        let view = Clock(Instant::now()).sketch("S S:weight2 S:weight0", &[]);
         assert_eq!(count(&view, Balance::RoundRobin, 300), [100, 200, 0]);
         let counts = count(&view, Balance::Random, 30_000);
         assert!(counts[0].abs_diff(10_000) < 500 && counts[2] == 0, "{counts:?}");
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_less_busy_of_two_is_taken_with_regard_to_weight() {
-        let view = Clock::new().sketch("S S:weight2", &[]);
+        let view = Clock(Instant::now()).sketch("S S:weight2", &[]);
         let busy: Vec<_> = (0..2).map(|_| view.nodes[0].load.begin()).collect();
         assert_eq!(count(&view, Balance::LeastOutstanding, 100), [0, 100]);
         let more: Vec<_> = (0..5).map(|_| view.nodes[1].load.begin()).collect();
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn nobody_is_drawn_from_nobody() {
-        let view = Clock::new().sketch("S:weight0 S", &[]);
+        let view = Clock(Instant::now()).sketch("S:weight0 S", &[]);
         for balance in [Balance::LeastOutstanding, Balance::RoundRobin, Balance::Random] {
             assert_eq!(pick(&view, Nodes::default(), balance, 7), None);
             let mut weightless = Nodes::default();

@@ -16,7 +16,7 @@ use crate::sql::classify::ReadOnly;
 use consistency::{Candidates, Fresh};
 use reason::Reason;
 use view::needs::{Bar, CatchUp, Needs};
-use view::{Out, Role, State, View};
+use view::{Out, View};
 
 /// What is to be routed.
 #[derive(Debug)]
@@ -134,12 +134,7 @@ fn without_replica(proof: ReadOnly, routing: &Routing, found: &Candidates<'_>, b
 }
 
 fn to_primary(view: &View, reason: Reason, proof: Option<ReadOnly>) -> Verdict {
-    let usable = |index: &usize| {
-        view.nodes
-            .get(*index)
-            .is_some_and(|node| node.role == Role::Primary && matches!(node.state, State::Up | State::Draining))
-    };
-    match view.primary.filter(usable) {
+    match view.primary {
         Some(primary) => Verdict::Go { target: Target::Primary(primary), reason },
         None => Verdict::NoPrimary { proof, reason },
     }
@@ -152,6 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::view::sketch::Clock;
+    use super::view::{Role, State};
     use super::*;
     use crate::config::model::{Balance, Consistency, Transactions};
     use crate::sql::{Analysis, Class, Effects};
@@ -213,7 +209,7 @@ mod tests {
             ("- -", 0, "no primary no_replica"),
             ("P:down S@300+2000:down", 0, "no primary no_replica"),
         ] {
-            let clock = Clock::new();
+            let clock = Clock(Instant::now());
             let verdict = ask(clock, &clock.sketch(nodes, &SAMPLES), Reads::Replicas, round);
             assert_eq!(say(&verdict), expected, "{nodes} round {round}");
         }
@@ -221,7 +217,7 @@ mod tests {
 
     #[test]
     fn settings_and_hints_decide_first() {
-        let clock = Clock::new();
+        let clock = Clock(Instant::now());
         let view = clock.sketch("P S@300+2000", &SAMPLES);
         assert_eq!(say(&ask(clock, &view, Reads::Primary, 0)), "primary 0 reads_disabled");
         let verdict = route(Ask::Primary(Reason::Transaction), &view, clock.at(2500), 0);
@@ -234,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_wait_of_zero_is_none() {
-        let clock = Clock::new();
+        let clock = Clock(Instant::now());
         let view = clock.sketch("P S@200+2000", &SAMPLES);
         let routing = Routing { wait: Duration::ZERO, ..routing(Reads::Replicas) };
         let needs = Needs { round: 3, ..Needs::NONE };
@@ -249,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_wait_ends_when_a_replica_passes_or_hope_is_gone() {
-        let clock = Clock::new();
+        let clock = Clock(Instant::now());
         let view = clock.sketch("P S@200+2000", &SAMPLES);
         let Verdict::Wait { wait, .. } = ask(clock, &view, Reads::Replicas, 3) else { panic!("no wait") };
         for (nodes, epoch, ends) in [
@@ -300,7 +296,7 @@ mod tests {
                 sum = (sum.0 + rounds, sum.1 + millis, sum.2 + bytes);
                 sum
             }).collect();
-            let clock = Clock::new();
+            let clock = Clock(Instant::now());
         let view = clock.sketch(&format!("{primary} {}", words.join(" ")), &samples);
             let routing = Routing {
                 max_lag: Duration::from_millis(max_lag),
@@ -331,7 +327,7 @@ mod tests {
         #[test]
         fn standing_is_monotone(lsn in 0_u64..400, more in 0_u64..100, round in 0_u64..5, higher in 0_u64..3) {
             let fresh = |lsn: u64, round| {
-                let clock = Clock::new();
+                let clock = Clock(Instant::now());
         let view = clock.sketch(&format!("P S@{lsn}+2000"), &SAMPLES);
                 matches!(ask(clock, &view, Reads::Replicas, round), Verdict::Go { target: Target::Replica(_), .. })
             };

@@ -309,7 +309,7 @@ mod tests {
 
     /// The standing of node 1 to a read at `now` ms with `needs` and 10 s of allowed lag.
     fn check(nodes: &str, samples: &[(u64, u64, u64)], now: u64, needs: Needs, expected: Expect) {
-        let clock = Clock::new();
+        let clock = Clock(Instant::now());
         let standing = clock.sketch(nodes, samples).standing(1, &clock.bar(needs, 10_000, now));
         let expected = match expected {
             Expect::Fresh(lsn, millis) => Standing::Fresh(Replay { lsn: Lsn(lsn), requested: clock.at(millis) }),
@@ -395,7 +395,7 @@ mod tests {
             ("P S", 5_000, None, None),
             ("P P", 5_000, None, None),
         ] {
-            let clock = Clock::new();
+            let clock = Clock(Instant::now());
             let lag = clock.sketch(nodes, &SAMPLES).lag(1, clock.at(now));
             assert_eq!(lag, Lag { time: time.map(Duration::from_millis), bytes }, "{nodes}");
         }

@@ -3,27 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::needs::{Bar, Needs};
+use super::needs::{Bar, CatchUp, Needs};
 use super::samples::{Point, Samples};
 use super::{Load, Node, Replay, Role, State, View};
 use crate::types::{Lsn, Timeline};
 
-/// Where milliseconds are counted from.
+/// Counts milliseconds from an hour after this moment, so that there are moments before it.
 #[derive(Clone, Copy)]
-pub(crate) struct Clock(Instant);
+pub(crate) struct Clock(pub(crate) Instant);
 
 impl Clock {
-    /// With room for moments before it.
-    pub(crate) fn new() -> Self {
-        Self(Instant::now() + Duration::from_secs(3600))
-    }
-
     pub(crate) fn at(self, millis: u64) -> Instant {
-        self.0 + Duration::from_millis(millis)
+        self.0 + Duration::from_secs(3600) + Duration::from_millis(millis)
     }
 
     pub(crate) fn bar(self, needs: Needs, max_lag_ms: u64, now_ms: u64) -> Bar {
         Bar::new(needs, Duration::from_millis(max_lag_ms), self.at(now_ms))
+    }
+
+    /// A wait, begun in the first epoch, for what `round` covers.
+    pub(crate) fn wait_for(self, round: u64, now_ms: u64) -> CatchUp {
+        CatchUp { bar: self.bar(Needs { round, ..Needs::NONE }, 10_000, now_ms), epoch: 1 }
     }
 
     /// `P` is the primary, `S@300+2000` a standby that said at 2000 ms to have replayed 300, `S` one that
