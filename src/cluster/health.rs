@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 /// Whether a node answers.
 ///
 /// ```text
-///   Unknown --Answered--> Up --Failed--> Down --Answered--> Up
-///      |                   ^               |
-///      +---StartingUp--> Starting <--StartingUp
+///              Answered                 Failed
+///   Unknown ------------> Up --------------------> Down
+///      |                  ^ \                      ^ |
+///      | StartingUp       |  \ StartingUp   Failed | | StartingUp
+///      +--------> Starting <--+--------------------+-+
+///                  (Answered leads to Up from everywhere)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {

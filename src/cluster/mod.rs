@@ -20,7 +20,7 @@ mod shared;
 mod waiters;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::Guard;
 use tokio::sync::watch;
@@ -57,8 +57,10 @@ pub struct NoPrimary(ClusterName);
 impl NoPrimary {
     /// What the client is told.
     pub fn report(&self) -> Report {
-        Report::error(SqlState::CANNOT_CONNECT_NOW, self.to_string())
-            .hint("statements wait so long for a primary as clusters.<name>.hold says; SHOW NODES tells what is wrong with each node")
+        Report::error(SqlState::CANNOT_CONNECT_NOW, self.to_string()).hint(format!(
+            "clusters.{}.hold says how long statements wait for one; SHOW NODES, what each node lacks",
+            self.0
+        ))
     }
 }
 
@@ -71,7 +73,11 @@ impl Cluster {
     /// Starts watching the nodes of `config` with one task each, spawned on `tasks`. `login` says how
     /// the monitor logs in to a node.
     pub fn start(config: &model::Cluster, login: impl Fn(&model::Node) -> Login, tasks: &mut JoinSet<()>) -> Arc<Self> {
-        let shared = Arc::new(Shared::new(config, Instant::now()));
+        // Rounds of a cluster that is watched anew after a reload are above those of before, so that a
+        // clock from then asks for the first of these.
+        let base = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_micros());
+        let base = u64::try_from(base).unwrap_or(0);
+        let shared = Arc::new(Shared::new(config, base, Instant::now()));
         let (stop, stopped) = watch::channel(());
         for (index, node) in config.nodes.iter().enumerate() {
             let monitor = Monitor {
@@ -124,7 +130,7 @@ impl Cluster {
 
     /// A replica has answered a read of this session, whose later reads must not see less. Without
     /// this call reads never miss a write but may go back in time with regard to what others wrote.
-    pub fn read(&self, node: usize, incarnation: u64, session: &mut SessionClock) {
+    pub fn read_from(&self, node: usize, incarnation: u64, session: &mut SessionClock) {
         session.seen = Some(Seen { node, incarnation, round: self.shared.rounds.next() });
     }
 
@@ -143,6 +149,8 @@ impl Cluster {
             Consistency::Strong => self.shared.rounds.next(),
         };
         let seen = if level == Consistency::Eventual { None } else { session.seen };
+        // A clock cannot rightly stand later than now; if it does, now is enough.
+        let round = round.min(self.shared.rounds.next());
         Needs { round, min_lsn: min_lsn.unwrap_or_default(), seen }
     }
 

@@ -86,7 +86,9 @@ impl Asked {
 }
 
 impl Shared {
-    pub(super) fn new(config: &model::Cluster, now: Instant) -> Self {
+    /// A cluster nothing is known of, whose rounds are numbered above `base`.
+    pub(super) fn new(config: &model::Cluster, base: u64, now: Instant) -> Self {
+        let rounds = Rounds::above(base);
         let node = |node: &model::Node| Node {
             name: node.name.clone(),
             role: Role::Unknown,
@@ -119,8 +121,8 @@ impl Shared {
                 nodes: (0..count).map(|_| Facts::NEW).collect(),
                 sampled: None,
             }),
-            rounds: Rounds::default(),
-            clocks: Clocks::default(),
+            clocks: Clocks::starting_at(rounds.next()),
+            rounds,
             waiters: Arc::default(),
             calls: (0..count).map(|_| Call::default()).collect(),
             epochs: watch::Sender::new(0),
@@ -435,7 +437,7 @@ mod tests {
             tls: ServerTls { mode: SslMode::Disable, ca: None, certificate: None, private_key: None },
             hold: Duration::from_secs(1),
         };
-        Shared::new(&config, Instant::now())
+        Shared::new(&config, 0, Instant::now())
     }
 
     fn look(kind: Kind, timeline: u32, lsn: u64) -> Look {
