@@ -412,13 +412,14 @@ fn report(cluster: &crate::types::ClusterName, node: &Node, role: Role, state: S
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::probe::Standby;
     use super::super::roles::{Claim, Kind, SystemId};
     use super::*;
     use crate::config::model::{Monitor, ServerAddress, ServerTls, SslMode};
 
-    fn shared(nodes: usize) -> Shared {
+    /// A cluster of this many nodes of which nothing is known.
+    pub(in super::super) fn shared(nodes: usize) -> Shared {
         let node = |index: usize| model::Node {
             name: format!("n{index}").into(),
             address: ServerAddress::Tcp { host: "localhost".into(), port: 5432 },
@@ -454,7 +455,8 @@ mod tests {
         Look { claim, version: 150_000, position }
     }
 
-    fn looked(shared: &Shared, index: usize, kind: Kind, timeline: u32, lsn: u64) {
+    /// Reports what a node says of itself.
+    pub(in super::super) fn looked(shared: &Shared, index: usize, kind: Kind, timeline: u32, lsn: u64) {
         shared.looked(index, &look(kind, timeline, lsn), shared.ask());
     }
 
