@@ -34,7 +34,9 @@ impl WriteClock {
     }
 }
 
-/// The round that covers every write of one session, and where it last read. Belongs to one cluster.
+/// The round that covers every write of one session, and where it last read.
+///
+/// A session that is moved to another `Cluster` value (after a reload) takes a new one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionClock {
     pub(super) round: u64,
@@ -42,10 +44,15 @@ pub struct SessionClock {
 }
 
 /// The rounds that have been started.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rounds(AtomicU64);
 
 impl Rounds {
+    /// Numbers that are all above `base`.
+    pub(super) const fn above(base: u64) -> Self {
+        Self(AtomicU64::new(base))
+    }
+
     /// Numbers a request that is about to be sent.
     pub(super) fn start(&self) -> u64 {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
@@ -61,10 +68,10 @@ impl Rounds {
 }
 
 /// The write clocks of all databases that clients have named.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clocks(Mutex<Known>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     clocks: HashMap<DatabaseName, Arc<WriteClock>>,
     /// What new clocks start at: no clock that was dropped stood later.
@@ -75,6 +82,11 @@ struct Known {
 const KEPT: usize = 1024;
 
 impl Clocks {
+    /// Clocks that start at `floor`: what was written before they were made is covered by that round.
+    pub(super) fn starting_at(floor: u64) -> Self {
+        Self(Mutex::new(Known { clocks: HashMap::new(), floor }))
+    }
+
     pub(super) fn of(&self, database: &DatabaseName) -> Arc<WriteClock> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(clock) = known.clocks.get(database) {
@@ -108,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_write_needs_the_round_after_the_one_under_way() {
-        let rounds = Rounds::default();
+        let rounds = Rounds::above(0);
         let clock = WriteClock::starting_at(0);
         assert_eq!(clock.round(), 0);
         assert_eq!(rounds.start(), 1);
@@ -123,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_forgotten_leaves_its_mark() {
-        let clocks = Clocks::default();
+        let clocks = Clocks::starting_at(1);
+        assert_eq!(clocks.of(&"new".into()).round(), 1);
         let first = clocks.of(&"first".into());
         clocks.of(&"busy".into()).rise(42);
         assert_eq!(clocks.of(&"busy".into()).round(), 42);

@@ -21,7 +21,7 @@ mod shared;
 mod waiters;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::Guard;
 use tokio::sync::watch;
@@ -58,8 +58,10 @@ pub struct NoPrimary(ClusterName);
 impl NoPrimary {
     /// What the client is told.
     pub fn report(&self) -> Report {
-        Report::error(SqlState::CANNOT_CONNECT_NOW, self.to_string())
-            .hint("statements wait so long for a primary as clusters.<name>.hold says; SHOW NODES tells what is wrong with each node")
+        Report::error(SqlState::CANNOT_CONNECT_NOW, self.to_string()).hint(format!(
+            "clusters.{}.hold says how long statements wait for one; SHOW NODES, what each node lacks",
+            self.0
+        ))
     }
 }
 
@@ -72,7 +74,11 @@ impl Cluster {
     /// Starts watching the nodes of `config` with one task each, spawned on `tasks`. `login` says how
     /// the monitor logs in to a node.
     pub fn start(config: &model::Cluster, login: impl Fn(&model::Node) -> Login, tasks: &mut JoinSet<()>) -> Arc<Self> {
-        let shared = Arc::new(Shared::new(config, Instant::now()));
+        // Rounds of a cluster that is watched anew after a reload are above those of before, so that a
+        // clock from then asks for the first of these.
+        let base = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_micros());
+        let base = u64::try_from(base).unwrap_or(0);
+        let shared = Arc::new(Shared::new(config, base, Instant::now()));
         let (stop, stopped) = watch::channel(());
         for (index, node) in config.nodes.iter().enumerate() {
             let monitor = Monitor {
@@ -125,7 +131,7 @@ impl Cluster {
 
     /// A replica has answered a read of this session, whose later reads must not see less. Without
     /// this call reads never miss a write but may go back in time with regard to what others wrote.
-    pub fn read(&self, node: usize, incarnation: u64, session: &mut SessionClock) {
+    pub fn read_from(&self, node: usize, incarnation: u64, session: &mut SessionClock) {
         session.seen = Some(Seen { node, incarnation, round: self.shared.rounds.next() });
     }
 
@@ -144,6 +150,8 @@ impl Cluster {
             Consistency::Strong => self.shared.rounds.next(),
         };
         let seen = if level == Consistency::Eventual { None } else { session.seen };
+        // A clock cannot rightly stand later than now; if it does, now is enough.
+        let round = round.min(self.shared.rounds.next());
         Needs { round, min_lsn: min_lsn.unwrap_or_default(), seen }
     }
 
@@ -201,5 +209,83 @@ impl Cluster {
     /// Ends [`Self::drain`].
     pub fn restore(&self, node: usize) {
         self.shared.set_draining(node, Drain::Restore);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::roles::Kind;
+    use super::shared::tests::{looked, shared};
+    use super::*;
+
+    /// A primary and a replica whose tasks are this test; both are at position 100.
+    fn cluster() -> Cluster {
+        let cluster = Cluster { name: "main".into(), shared: Arc::new(shared(2)), _stop: watch::channel(()).0 };
+        cluster.shared.connected(0);
+        cluster.shared.connected(1);
+        looked(&cluster.shared, 1, Kind::Standby, 1, 100);
+        cluster
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(20)
+    }
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    #[tokio::test]
+    async fn those_who_need_a_primary_are_held_until_there_is_one() {
+        let cluster = cluster();
+        let refusal = cluster.hold(soon()).await.unwrap_err().report();
+        assert_eq!(refusal.code, SqlState::CANNOT_CONNECT_NOW);
+        assert!(refusal.hint.is_some_and(|hint| hint.contains("clusters.main.hold")));
+        let (held, ()) = tokio::join!(cluster.hold(later()), async {
+            looked(&cluster.shared, 0, Kind::Primary, 1, 100);
+        });
+        assert_eq!(held, Ok(()));
+        assert_eq!(cluster.view().primary, Some(0));
+    }
+
+    #[tokio::test]
+    async fn what_a_read_needs_follows_from_level_and_clocks() {
+        let cluster = cluster();
+        looked(&cluster.shared, 0, Kind::Primary, 1, 100);
+        let (mine, other) = (cluster.database(&"mine".into()), cluster.database(&"other".into()));
+        let mut session = SessionClock::default();
+        let stranger = SessionClock::default();
+        let before = mine.round();
+        cluster.wrote(&mine, &mut session);
+        let next = cluster.shared.rounds.next();
+        for (level, clock, database, round) in [
+            (Consistency::Eventual, &session, &mine, 0),
+            (Consistency::Session, &session, &other, next),
+            (Consistency::Session, &stranger, &mine, 0),
+            (Consistency::Database, &stranger, &mine, next),
+            (Consistency::Database, &stranger, &other, before),
+            (Consistency::Strong, &stranger, &other, next),
+        ] {
+            assert_eq!(cluster.needs(level, database, clock, None).round, round, "{level:?}");
+        }
+        assert_eq!(cluster.needs(Consistency::Eventual, &mine, &stranger, Some(Lsn(7))).min_lsn, Lsn(7));
+        // A clock that comes from elsewhere asks for no round that may never come.
+        session.round = u64::MAX;
+        assert_eq!(cluster.needs(Consistency::Session, &mine, &session, None).round, next);
+    }
+
+    #[tokio::test]
+    async fn a_poll_wants_a_position_that_was_requested_later() {
+        let cluster = cluster();
+        assert_eq!(cluster.poll(1, soon()).await, Err(Expired));
+        let (polled, ()) = tokio::join!(cluster.poll(1, later()), async {
+            assert_eq!(cluster.shared.errand(1), Some(waiters::Errand::Replay));
+            cluster.shared.replayed(1, Some(Lsn(100)), Instant::now());
+        });
+        assert_eq!(polled, Ok(()));
+        assert_eq!(cluster.shared.errand(1), None);
+        assert_eq!(cluster.poll(0, later()).await, Ok(()), "a node that is no replica has nothing to wait for");
     }
 }

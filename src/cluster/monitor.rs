@@ -32,12 +32,14 @@ pub(super) struct Monitor {
 
 /// Most time between looks, and between attempts to connect, while there is no primary.
 const WITHOUT_PRIMARY: Duration = Duration::from_millis(250);
+/// Most time between looks at a replica that is behind: reads avoid it until it is seen to have caught up.
+const LATE: Duration = Duration::from_millis(100);
 /// Least time between looks, however many suspect the node.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
-/// Least time between the questions of errands once the first [`EAGER`] were in vain.
+/// Least time between bursts of questions for errands.
 const BETWEEN_ERRANDS: Duration = Duration::from_millis(1);
-/// How many questions follow each other without a pause.
-const EAGER: u32 = 3;
+/// How many questions a burst has: a replica on the same host needs two to four to be seen catching up.
+const EAGER: u32 = 5;
 
 impl Monitor {
     /// Watches the node until `stop` is closed.
@@ -60,7 +62,15 @@ impl Monitor {
 
     /// Time between looks as things are.
     fn pace(&self) -> Duration {
-        if self.shared.view().primary.is_none() { self.interval.min(WITHOUT_PRIMARY) } else { self.interval }
+        let view = self.shared.load();
+        let now = Instant::now();
+        if view.primary.is_none() {
+            self.interval.min(WITHOUT_PRIMARY)
+        } else if view.lag(self.index, now).bytes.is_some_and(|bytes| bytes > 0) {
+            self.interval.min(LATE)
+        } else {
+            self.interval
+        }
     }
 
     /// Looks and runs errands for as long as the connection lasts.
@@ -70,6 +80,7 @@ impl Monitor {
         let mut looked = self.look(&mut probe).await?;
         let mut pace = Pace::default();
         let mut suspected = false;
+        let mut deaf_until = looked;
         loop {
             suspected |= self.shared.take_suspicion(self.index);
             let due = looked + if suspected { BETWEEN_LOOKS } else { self.pace() };
@@ -82,6 +93,12 @@ impl Monitor {
                 tokio::select! {
                     () = self.shared.called(self.index) => {}
                     () = sleep_until(due.into()) => {}
+                    // It speaks unasked: most likely a farewell, which the look will find.
+                    () = probe.stirs(), if deaf_until <= Instant::now() => {
+                        suspected = true;
+                        // Should it have been nothing, once per interval is enough.
+                        deaf_until = Instant::now() + self.interval;
+                    }
                 }
                 continue;
             };
@@ -123,7 +140,8 @@ impl Monitor {
     }
 }
 
-/// The rhythm of errands: a few at once, then one per [`BETWEEN_ERRANDS`], until there is quiet.
+/// The rhythm of errands: bursts of [`EAGER`] with [`BETWEEN_ERRANDS`] between them. The timer's grain
+/// is a millisecond, so a pause before every question would cost every read that long.
 #[derive(Debug, Default)]
 struct Pace {
     last: Option<Instant>,
@@ -149,13 +167,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_questions_come_at_once_and_the_rest_at_a_pace() {
+    fn questions_come_in_bursts() {
         let base = Instant::now();
         let at = |micros| base + Duration::from_micros(micros);
         let mut pace = Pace::default();
-        for (micros, pause) in
-            [(0, None), (100, None), (200, None), (300, Some(1200)), (1200, None), (1300, None), (9000, None)]
-        {
+        for (micros, pause) in [
+            (0, None),
+            (100, None),
+            (200, None),
+            (300, None),
+            (400, None),
+            (500, Some(1400)),
+            (1400, None),
+            (1500, None),
+            (9000, None),
+        ] {
             assert_eq!(pace.pause(at(micros)), pause.map(at), "at {micros} µs");
         }
     }

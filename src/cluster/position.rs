@@ -11,7 +11,7 @@ pub(super) struct Geometry {
     pub(super) block: u64,
 }
 
-/// `SizeOfXLogShortPHD`: the header of a WAL page (src/include/access/xlog_internal.h).
+/// `SizeOfXLogShortPHD`: the header of a WAL page (`xlog_internal.h`).
 const PAGE_HEADER: u64 = 24;
 /// `SizeOfXLogLongPHD`: the header of the first page of a segment.
 const SEGMENT_HEADER: u64 = 40;

@@ -123,6 +123,12 @@ impl Probe {
         Ok(Self { direct, timeout, system, geometry, version })
     }
 
+    /// Waits until the server says something unasked, closes the connection or breaks it. Cancel safe.
+    pub(super) async fn stirs(&self) {
+        // An error is news as well: the next question will find it.
+        let _ = self.direct.readable().await;
+    }
+
     /// Asks everything.
     pub(super) async fn look(&mut self) -> Result<Look, ProbeError> {
         let sql = if self.version >= 140_000 { LOOK_14 } else { LOOK_10 };
@@ -195,5 +201,58 @@ impl ProbeError {
     /// Whether the server said that it is starting up or shutting down (57P03).
     pub(super) fn is_starting(&self) -> bool {
         matches!(self, Self::Connect(ConnectError::Server(report)) if report.code == crate::protocol::sqlstate::SqlState::CANNOT_CONNECT_NOW)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row whose columns are separated by `|`; nothing between is NULL.
+    fn rows(text: &str) -> Vec<Row> {
+        vec![text.split('|').map(|value| (!value.is_empty()).then(|| value.to_owned())).collect()]
+    }
+
+    const USUAL: Geometry = Geometry { segment: 16 << 20, block: 8192 };
+
+    #[test]
+    fn a_primary_says_where_its_wal_ends() {
+        let looked = looked(&rows("f|0/4002018|0000000A0000000000000004||||||1"), USUAL);
+        let end = Position::Primary("0/4002000".parse().unwrap());
+        assert_eq!(looked, Some((Kind::Primary, Some(Timeline(10)), end)));
+    }
+
+    #[test]
+    fn a_standby_says_how_far_it_is() {
+        let standby = |received: Option<&str>, receiver: Option<&str>, replay| {
+            Position::Standby(Standby {
+                replayed: Some("0/5".parse().unwrap()),
+                received: received.map(|lsn| lsn.parse().unwrap()),
+                receiver: receiver.map(str::to_owned),
+                replay,
+            })
+        };
+        for (row, timeline, position) in [
+            ("t|||0/5|0/6|f|3|streaming|2", Some(3), standby(Some("0/6"), Some("streaming"), ReplayState::Running)),
+            // Without a WAL receiver, or without pg_monitor: the control file.
+            ("t|||0/5|0/6|t|||2", Some(2), standby(Some("0/6"), None, ReplayState::Paused)),
+            ("t|||0/5||f||waiting|", None, standby(None, Some("waiting"), ReplayState::Running)),
+        ] {
+            let expected = Some((Kind::Standby, timeline.map(Timeline), position));
+            assert_eq!(looked(&rows(row), USUAL), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn answers_that_make_no_sense_are_none() {
+        for row in ["", "t", "f|0/5|", "f|x|000000010000000000000004||||||1", "f|0/5|zz||||||1"] {
+            assert_eq!(looked(&rows(row), USUAL), None, "{row}");
+        }
+        assert_eq!(looked(&[], USUAL), None);
+        for row in ["150000|7|16777216|0", "150000|7|0|8192", "150000|x|16777216|8192", "150000"] {
+            assert_eq!(introduction(&rows(row)), None, "{row}");
+        }
+        let expected = Some((150_000, SystemId(u64::MAX), USUAL));
+        assert_eq!(introduction(&rows("150000|-1|16777216|8192")), expected);
     }
 }

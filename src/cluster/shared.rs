@@ -86,7 +86,9 @@ impl Asked {
 }
 
 impl Shared {
-    pub(super) fn new(config: &model::Cluster, now: Instant) -> Self {
+    /// A cluster nothing is known of, whose rounds are numbered above `base`.
+    pub(super) fn new(config: &model::Cluster, base: u64, now: Instant) -> Self {
+        let rounds = Rounds::above(base);
         let node = |node: &model::Node| Node {
             name: node.name.clone(),
             role: Role::Unknown,
@@ -119,8 +121,8 @@ impl Shared {
                 nodes: (0..count).map(|_| Facts::NEW).collect(),
                 sampled: None,
             }),
-            rounds: Rounds::default(),
-            clocks: Clocks::default(),
+            clocks: Clocks::starting_at(rounds.next()),
+            rounds,
             waiters: Arc::default(),
             calls: (0..count).map(|_| Call::default()).collect(),
             epochs: watch::Sender::new(0),
@@ -292,8 +294,12 @@ impl Shared {
         }
         if after.epoch != before.epoch {
             self.epochs.send_replace(after.epoch);
-            if after.primary.is_none() {
-                self.suspect_all();
+            match after.primary {
+                // It may have been promoted already.
+                None => self.suspect_all(),
+                // It may have been found through another node's answer: its own gave no sample then.
+                Some(primary) if after.samples.newest().is_none() => self.suspect(primary),
+                Some(_) => {}
             }
         }
         answer
@@ -349,19 +355,18 @@ fn settle(known: &mut Known, view: &mut View, now: Instant) {
     }
     view.epoch += 1;
     view.primary = leader.map(|(index, ..)| index);
-    match leader {
-        Some((index, timeline, _)) => {
-            view.timeline = Some(timeline);
-            // Positions of another timeline or incarnation do not compare.
-            if known.sampled != leader {
-                view.samples = Arc::default();
-                known.sampled = leader;
-            }
-            let name = view.nodes.get(index).map(|node| node.name.as_str());
-            tracing::info!(cluster = %view.cluster, node = name, %timeline, epoch = view.epoch, "primary found");
-        }
-        None => tracing::warn!(cluster = %view.cluster, epoch = view.epoch, "no primary: writes wait"),
+    let Some((index, timeline, _)) = leader else {
+        tracing::warn!(cluster = %view.cluster, epoch = view.epoch, "no primary: writes wait");
+        return;
+    };
+    view.timeline = Some(timeline);
+    // Positions of another timeline or incarnation do not compare.
+    if known.sampled != leader {
+        view.samples = Arc::default();
+        known.sampled = leader;
     }
+    let name = view.nodes.get(index).map(|node| node.name.as_str());
+    tracing::info!(cluster = %view.cluster, node = name, %timeline, epoch = view.epoch, "primary found");
 }
 
 fn leader(view: &View, index: usize) -> Option<Leader> {
@@ -399,8 +404,155 @@ fn report(cluster: &crate::types::ClusterName, node: &Node, role: Role, state: S
     let (name, role) = (&node.name, role.as_str());
     match state {
         State::Refused => tracing::error!(%cluster, node = %name, role, fault, "node is refused: it gets no traffic"),
+        State::Up if node.role == Role::Unknown && role == "unknown" => {}
         State::Up => tracing::info!(%cluster, node = %name, role, "node is up"),
         State::Paused | State::Draining => tracing::warn!(%cluster, node = %name, role, fault, "node takes no reads"),
         State::Down | State::Starting => tracing::warn!(%cluster, node = %name, fault, "node is {}", state.as_str()),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::probe::Standby;
+    use super::super::roles::{Claim, Kind, SystemId};
+    use super::*;
+    use crate::config::model::{Monitor, ServerAddress, ServerTls, SslMode};
+
+    /// A cluster of this many nodes of which nothing is known.
+    pub(in super::super) fn shared(nodes: usize) -> Shared {
+        let node = |index: usize| model::Node {
+            name: format!("n{index}").into(),
+            address: ServerAddress::Tcp { host: "localhost".into(), port: 5432 },
+            weight: 1,
+        };
+        let config = model::Cluster {
+            name: "main".into(),
+            nodes: (0..nodes).map(node).collect(),
+            monitor: Monitor {
+                user: "monitor".into(),
+                password: None,
+                database: "postgres".into(),
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+            },
+            tls: ServerTls { mode: SslMode::Disable, ca: None, certificate: None, private_key: None },
+            hold: Duration::from_secs(1),
+        };
+        Shared::new(&config, 0, Instant::now())
+    }
+
+    fn look(kind: Kind, timeline: u32, lsn: u64) -> Look {
+        let position = match kind {
+            Kind::Primary => Position::Primary(Lsn(lsn)),
+            Kind::Standby => Position::Standby(Standby {
+                replayed: Some(Lsn(lsn)),
+                received: Some(Lsn(lsn)),
+                receiver: Some("streaming".to_owned()),
+                replay: ReplayState::Running,
+            }),
+        };
+        let claim = Claim { system: SystemId(1), kind, timeline: Some(Timeline(timeline)) };
+        Look { claim, version: 150_000, position }
+    }
+
+    /// Reports what a node says of itself.
+    pub(in super::super) fn looked(shared: &Shared, index: usize, kind: Kind, timeline: u32, lsn: u64) {
+        shared.looked(index, &look(kind, timeline, lsn), shared.ask());
+    }
+
+    fn start() -> Shared {
+        let shared = shared(2);
+        (0..2).for_each(|index| shared.connected(index));
+        looked(&shared, 1, Kind::Standby, 1, 100);
+        looked(&shared, 0, Kind::Primary, 1, 100);
+        shared
+    }
+
+    fn newest(shared: &Shared) -> Option<Lsn> {
+        shared.view().samples.newest().map(|point| point.lsn)
+    }
+
+    #[test]
+    fn looks_make_a_view() {
+        let shared = start();
+        let view = shared.view();
+        assert_eq!((view.primary, view.timeline, view.epoch), (Some(0), Some(Timeline(1)), 1));
+        assert_eq!((view.nodes[1].role, view.nodes[1].state), (Role::Replica, State::Up));
+        assert_eq!(view.nodes[1].replay.map(|replay| replay.lsn), Some(Lsn(100)));
+        assert_eq!(newest(&shared), Some(Lsn(100)));
+    }
+
+    #[test]
+    fn a_promotion_starts_an_epoch_and_leaves_no_old_samples() {
+        let shared = start();
+        let epochs = shared.epochs();
+        looked(&shared, 1, Kind::Primary, 2, 90);
+        let view = shared.view();
+        assert_eq!((view.primary, view.timeline, view.epoch), (Some(1), Some(Timeline(2)), 2));
+        assert_eq!((view.nodes[0].role, view.nodes[0].state), (Role::Unknown, State::Refused));
+        assert_eq!(newest(&shared), Some(Lsn(90)));
+        assert!(epochs.has_changed().unwrap());
+        // What the overtaken primary says is no sample any more.
+        shared.sampled(0, Lsn(500), shared.ask());
+        looked(&shared, 0, Kind::Primary, 1, 500);
+        assert_eq!(newest(&shared), Some(Lsn(90)));
+    }
+
+    #[test]
+    fn a_lost_node_is_forgotten_and_everybody_looks_for_a_new_primary() {
+        let shared = start();
+        let pause = shared.failed(0, Event::Failed, "gone", Duration::from_secs(1));
+        assert!(pause < Duration::from_secs(2));
+        let view = shared.view();
+        assert_eq!((view.primary, view.epoch, view.nodes[0].state), (None, 2, State::Down));
+        assert_eq!(view.nodes[0].fault.as_deref(), Some("gone"));
+        assert!(shared.take_suspicion(1) && !shared.take_suspicion(1));
+        // Reads may still be judged by what was sampled, until there is another primary.
+        assert_eq!(newest(&shared), Some(Lsn(100)));
+        shared.connected(0);
+        looked(&shared, 0, Kind::Primary, 1, 40);
+        let view = shared.view();
+        assert_eq!((view.primary, view.epoch), (Some(0), 3));
+        assert_eq!(newest(&shared), Some(Lsn(40)), "positions of another incarnation do not compare");
+    }
+
+    #[test]
+    fn a_replica_that_comes_back_is_a_stranger() {
+        let shared = start();
+        let before = shared.view().nodes[1].incarnation;
+        shared.failed(1, Event::StartingUp, "starting", Duration::from_secs(1));
+        assert_eq!((shared.view().nodes[1].state, shared.view().nodes[1].replay), (State::Starting, None));
+        shared.connected(1);
+        assert_eq!(shared.view().nodes[1].replay, None);
+        assert_eq!(shared.view().nodes[1].incarnation, before + 1);
+        looked(&shared, 1, Kind::Standby, 1, 60);
+        assert_eq!(shared.view().nodes[1].replay.map(|replay| replay.lsn), Some(Lsn(60)));
+        assert_eq!(shared.view().epoch, 1);
+    }
+
+    #[test]
+    fn pausing_and_draining_show() {
+        let shared = start();
+        let mut paused = look(Kind::Standby, 1, 100);
+        if let Position::Standby(standby) = &mut paused.position {
+            standby.replay = ReplayState::Paused;
+        }
+        shared.looked(1, &paused, shared.ask());
+        assert_eq!(shared.view().nodes[1].state, State::Paused);
+        looked(&shared, 1, Kind::Standby, 1, 100);
+        assert_eq!(shared.view().nodes[1].state, State::Up);
+        shared.set_draining(1, Drain::Drain);
+        assert_eq!(shared.view().nodes[1].state, State::Draining);
+        shared.set_draining(1, Drain::Restore);
+        assert_eq!(shared.view().nodes[1].state, State::Up);
+    }
+
+    #[test]
+    fn a_timeline_once_seen_stays_within_an_incarnation() {
+        let shared = start();
+        let mut silent = look(Kind::Standby, 1, 100);
+        silent.claim.timeline = None;
+        shared.looked(1, &silent, shared.ask());
+        assert_eq!(shared.view().nodes[1].timeline, Some(Timeline(1)));
     }
 }

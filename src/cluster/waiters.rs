@@ -140,7 +140,7 @@ pub(super) enum Remaining {
 /// Whether `want` is satisfied in `view`, or cannot be any more.
 pub(super) fn is_over(view: &View, want: &Want) -> bool {
     match *want {
-        Want::CatchUp(wait) => view.ends(&wait),
+        Want::CatchUp(catch_up) => view.ends(&catch_up),
         Want::Replay { node, incarnation, after } => view.nodes.get(node).is_none_or(|node| {
             node.incarnation != incarnation || node.replay.is_none_or(|replay| replay.requested > after)
         }),
@@ -149,13 +149,74 @@ pub(super) fn is_over(view: &View, want: &Want) -> bool {
 
 fn errand(view: &View, index: usize, want: &Want) -> Option<Errand> {
     match *want {
-        Want::CatchUp(wait) => {
-            if view.wants_sample(wait.bar()) {
+        Want::CatchUp(catch_up) => {
+            if view.wants_sample(catch_up.bar()) {
                 // Until it is here nobody knows what replicas must have replayed.
                 return (view.primary == Some(index)).then_some(Errand::Sample);
             }
-            matches!(view.standing(index, wait.bar()), Standing::Behind(_)).then_some(Errand::Replay)
+            matches!(view.standing(index, catch_up.bar()), Standing::Behind(_)).then_some(Errand::Replay)
         }
         Want::Replay { node, .. } => (node == index && !is_over(view, want)).then_some(Errand::Replay),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::router::view::sketch::Clock;
+
+    const SAMPLES: [(u64, u64, u64); 2] = [(1, 0, 100), (2, 1000, 200)];
+
+    #[test]
+    fn the_primary_is_asked_first_then_the_replicas_that_are_late() {
+        let clock = Clock(Instant::now());
+        let waiters = Arc::new(Waiters::default());
+        let view = clock.sketch("P S@100+1100 S@200+1100 S@100+1100:paused", &SAMPLES);
+        let errands =
+            |waiters: &Waiters, view: &View| (0..4).map(|node| waiters.errand(view, node)).collect::<Vec<_>>();
+        assert_eq!(errands(&waiters, &view), [None; 4]);
+        let place = waiters.join(Want::CatchUp(clock.wait_for(3, 1500)));
+        assert_eq!(errands(&waiters, &view), [Some(Errand::Sample), None, None, None]);
+        let sampled = clock.sketch("P S@100+1100 S@200+1100 S@100+1100:paused", &[(2, 1000, 200), (3, 1600, 250)]);
+        assert_eq!(errands(&waiters, &sampled), [None, Some(Errand::Replay), Some(Errand::Replay), None]);
+        drop(place);
+        assert_eq!(errands(&waiters, &sampled), [None; 4]);
+    }
+
+    #[tokio::test]
+    async fn only_those_are_woken_whose_wait_is_over() {
+        let clock = Clock(Instant::now());
+        let waiters = Arc::new(Waiters::default());
+        let view = clock.sketch("P S@100+1100", &SAMPLES);
+        let mut near = waiters.join(Want::CatchUp(clock.wait_for(2, 1500)));
+        let mut far = waiters.join(Want::CatchUp(clock.wait_for(3, 1500)));
+        assert_eq!(waiters.release(&view), Remaining::Somebody);
+        assert_eq!(waiters.release(&clock.sketch("P S@200+1600", &SAMPLES)), Remaining::Somebody);
+        near.satisfied().await;
+        let pending = tokio::time::timeout(Duration::from_millis(5), far.satisfied()).await;
+        assert!(pending.is_err(), "woken though nothing covers its round");
+        assert_eq!(waiters.release(&clock.sketch("P -", &SAMPLES)), Remaining::Nobody);
+        far.satisfied().await;
+    }
+
+    #[test]
+    fn a_replay_position_must_be_younger_than_the_wait() {
+        let clock = Clock(Instant::now());
+        let waiters = Arc::new(Waiters::default());
+        let after = clock.at(1000);
+        let want = Want::Replay { node: 1, incarnation: 0, after };
+        let place = waiters.join(want);
+        for (nodes, over) in [("P S@100+1000", false), ("P S@100+1001", true), ("P S", true), ("P", true)] {
+            let view = clock.sketch(nodes, &SAMPLES);
+            assert_eq!(is_over(&view, &want), over, "{nodes}");
+            let errand = waiters.errand(&view, 1);
+            assert_eq!(errand, (!over).then_some(Errand::Replay), "{nodes}");
+        }
+        let mut reborn = clock.sketch("P S@100+900", &SAMPLES);
+        reborn.nodes[1].incarnation = 1;
+        assert!(is_over(&reborn, &want));
+        drop(place);
     }
 }

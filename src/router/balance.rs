@@ -65,3 +65,59 @@ fn draw(view: &View, nodes: Nodes, at: u64) -> Option<usize> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::view::sketch::Clock;
+    use super::*;
+
+    fn all(view: &View) -> Nodes {
+        let mut nodes = Nodes::default();
+        (0..view.nodes.len()).for_each(|index| nodes.insert(index));
+        nodes
+    }
+
+    /// How often each node is drawn in `times`, with numbers that are spread evenly.
+    fn count(view: &View, balance: Balance, times: u64) -> Vec<usize> {
+        let mut counts = vec![0; view.nodes.len()];
+        for turn in 0..times {
+            let random = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            counts[pick(view, all(view), balance, random).unwrap()] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn shares_are_in_proportion_to_weights() {
+        let view = Clock(Instant::now()).sketch("S S:weight2 S:weight0", &[]);
+        assert_eq!(count(&view, Balance::RoundRobin, 300), [100, 200, 0]);
+        let counts = count(&view, Balance::Random, 30_000);
+        assert!(counts[0].abs_diff(10_000) < 500 && counts[2] == 0, "{counts:?}");
+    }
+
+    #[test]
+    fn the_less_busy_of_two_is_taken_with_regard_to_weight() {
+        let view = Clock(Instant::now()).sketch("S S:weight2", &[]);
+        let busy: Vec<_> = (0..2).map(|_| view.nodes[0].load.begin()).collect();
+        assert_eq!(count(&view, Balance::LeastOutstanding, 100), [0, 100]);
+        let more: Vec<_> = (0..5).map(|_| view.nodes[1].load.begin()).collect();
+        assert_eq!(count(&view, Balance::LeastOutstanding, 100), [100, 0]);
+        drop((busy, more));
+    }
+
+    #[test]
+    fn nobody_is_drawn_from_nobody() {
+        let view = Clock(Instant::now()).sketch("S:weight0 S", &[]);
+        for balance in [Balance::LeastOutstanding, Balance::RoundRobin, Balance::Random] {
+            assert_eq!(pick(&view, Nodes::default(), balance, 7), None);
+            let mut weightless = Nodes::default();
+            weightless.insert(0);
+            weightless.insert(MOST);
+            assert_eq!(pick(&view, weightless, balance, 7), None);
+        }
+    }
+
+    const MOST: usize = super::super::view::MOST_NODES;
+}

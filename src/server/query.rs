@@ -23,6 +23,11 @@ impl Direct {
         Self(connected)
     }
 
+    /// Waits until there is something to read, or the connection ended.
+    pub async fn readable(&self) -> std::io::Result<()> {
+        self.0.0.peek(&mut [0]).await.map(drop)
+    }
+
     /// Asks.
     pub async fn query(&mut self, sql: &str, timeout: Duration) -> Result<Vec<Vec<Option<String>>>, QueryError> {
         match tokio::time::timeout(timeout, self.run(sql)).await {

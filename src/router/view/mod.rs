@@ -5,6 +5,8 @@
 
 pub mod needs;
 pub mod samples;
+#[cfg(test)]
+pub(crate) mod sketch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -212,7 +214,9 @@ impl View {
 
     /// How far node `index` is from the primary, as far as samples tell.
     pub fn lag(&self, index: usize, now: Instant) -> Lag {
-        let replay = self.nodes.get(index).filter(|node| node.role == Role::Replica).and_then(|node| node.replay);
+        // Positions of another timeline do not compare.
+        let comparable = |node: &&Node| node.role == Role::Replica && node.timeline == self.timeline;
+        let replay = self.nodes.get(index).filter(comparable).and_then(|node| node.replay);
         let (Some(replay), Some(newest)) = (replay, self.samples.newest()) else {
             return Lag { time: None, bytes: None };
         };
@@ -286,5 +290,123 @@ impl Load {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::needs::{Needs, Seen};
+    use super::sketch::Clock;
+    use super::*;
+
+    /// What is expected, in milliseconds from the clock's start.
+    #[derive(Clone, Copy, Debug)]
+    enum Expect {
+        Fresh(u64, u64),
+        Behind(u64),
+        Out(Out),
+    }
+
+    /// The standing of node 1 to a read at `now` ms with `needs` and 10 s of allowed lag.
+    fn check(nodes: &str, samples: &[(u64, u64, u64)], now: u64, needs: Needs, expected: Expect) {
+        let clock = Clock(Instant::now());
+        let standing = clock.sketch(nodes, samples).standing(1, &clock.bar(needs, 10_000, now));
+        let expected = match expected {
+            Expect::Fresh(lsn, millis) => Standing::Fresh(Replay { lsn: Lsn(lsn), requested: clock.at(millis) }),
+            Expect::Behind(millis) => Standing::Behind(Duration::from_millis(millis)),
+            Expect::Out(out) => Standing::Out(out),
+        };
+        assert_eq!(standing, expected, "{nodes} {samples:?} at {now} {needs:?}");
+    }
+
+    const fn fresh(lsn: u64, millis: u64) -> Expect {
+        Expect::Fresh(lsn, millis)
+    }
+
+    const fn behind(millis: u64) -> Expect {
+        Expect::Behind(millis)
+    }
+
+    const SAMPLES: [(u64, u64, u64); 3] = [(1, 0, 100), (2, 1000, 200), (3, 2000, 300)];
+
+    #[test]
+    fn a_replica_is_fresh_once_it_has_replayed_what_is_needed() {
+        let round = |round| Needs { round, ..Needs::NONE };
+        let min_lsn = |lsn| Needs { min_lsn: Lsn(lsn), ..Needs::NONE };
+        check("P S@300+2000", &SAMPLES, 2500, Needs::NONE, fresh(300, 2000));
+        check("P S@300+2000", &SAMPLES, 2500, round(3), fresh(300, 2000));
+        check("P S@300+2000", &SAMPLES, 2500, round(4), behind(0));
+        check("P S@200+2000", &SAMPLES, 2500, round(2), fresh(200, 2000));
+        check("P S@200+2010", &SAMPLES, 2500, round(3), behind(10));
+        check("P S@250+2010", &SAMPLES, 2500, min_lsn(250), fresh(250, 2010));
+        check("P S@250+2010", &SAMPLES, 2500, min_lsn(251), behind(10));
+    }
+
+    #[test]
+    fn lag_that_is_unknown_or_too_long_admits_nobody() {
+        check("P S@300+2000", &[], 2500, Needs::NONE, behind(0));
+        check("P S", &SAMPLES, 2500, Needs::NONE, behind(0));
+        check("P S@99+2000", &SAMPLES, 2500, Needs::NONE, behind(2000));
+        // What it has is from 1000 ms, and nobody has asked the primary since 2000 ms.
+        check("P S@200+2000", &SAMPLES, 11_000, Needs::NONE, fresh(200, 2000));
+        check("P S@200+2000", &SAMPLES, 11_001, Needs::NONE, behind(0));
+        check("P S@300+2000", &SAMPLES, 12_001, Needs::NONE, behind(0));
+        // Known to be late.
+        check("P S@200+12001", &SAMPLES, 12_001, Needs::NONE, Expect::Out(Out::Lagging));
+        // Without a primary there will be no newer sample.
+        check("- S@300+2000", &SAMPLES, 12_000, Needs::NONE, fresh(300, 2000));
+        check("- S@300+2000", &SAMPLES, 12_001, Needs::NONE, Expect::Out(Out::Lagging));
+    }
+
+    #[test]
+    fn others_get_no_reads() {
+        for (nodes, out) in [
+            ("P P@300+2000", Out::NotReplica),
+            ("P", Out::NotReplica),
+            ("P -", Out::Unavailable),
+            ("P S@300+2000:paused", Out::Paused),
+            ("P S@300+2000:draining", Out::Paused),
+            ("P S@300+2000:down", Out::Unavailable),
+            ("P S@300+2000:starting", Out::Unavailable),
+            ("P S@300+2000:timeline2", Out::Unavailable),
+            ("P S@300+2000:timeline?", Out::Unavailable),
+            ("P S@300+2000:weight0", Out::Unavailable),
+        ] {
+            check(nodes, &SAMPLES, 2500, Needs::NONE, Expect::Out(out));
+        }
+    }
+
+    #[test]
+    fn reads_do_not_go_back_in_time() {
+        let seen = |node, incarnation, round| Needs { seen: Some(Seen { node, incarnation, round }), ..Needs::NONE };
+        check("P S@200+2000", &SAMPLES, 2500, seen(1, 0, 9), fresh(200, 2000));
+        check("P S@200+2000", &SAMPLES, 2500, seen(1, 1, 9), behind(0));
+        check("P S@200+2000", &SAMPLES, 2500, seen(2, 0, 3), behind(0));
+        check("P S@300+2000", &SAMPLES, 2500, seen(2, 0, 3), fresh(300, 2000));
+    }
+
+    #[test]
+    fn lag_is_nothing_on_an_idle_pair_and_unknown_across_timelines() {
+        for (nodes, now, time, bytes) in [
+            ("P S@300+2000", 60_000, Some(0), Some(0)),
+            ("P S@299+2000", 5_000, Some(4_000), Some(1)),
+            ("P S@99+2000", 5_000, None, Some(201)),
+            ("P S@300+2000:timeline2", 5_000, None, None),
+            ("P S", 5_000, None, None),
+            ("P P", 5_000, None, None),
+        ] {
+            let clock = Clock(Instant::now());
+            let lag = clock.sketch(nodes, &SAMPLES).lag(1, clock.at(now));
+            assert_eq!(lag, Lag { time: time.map(Duration::from_millis), bytes }, "{nodes}");
+        }
+    }
+
+    #[test]
+    fn load_is_counted_while_it_lasts() {
+        let load = Load::default();
+        let (first, second) = (load.begin(), load.clone().begin());
+        assert_eq!(load.outstanding(), 2);
+        drop((first, second));
+        assert_eq!(load.outstanding(), 0);
     }
 }
