@@ -1,1 +1,4 @@
 //! (being built)
+
+pub mod authenticate;
+pub mod startup;

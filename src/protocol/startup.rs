@@ -376,7 +376,7 @@ mod tests {
             (raw(CANCEL_REQUEST, b"1234abc"), Fault::CancelLength),
             (raw(CANCEL_REQUEST, &[1; 261]), Fault::CancelLength),
             (raw(2 << 16, b""), Fault::Version { major: 2, minor: 0 }),
-            (raw((1234 << 16) | 5777, b""), Fault::Version { major: 1234, minor: 5777 }),
+            (raw(0x04D2_0000, b""), Fault::Version { major: 1234, minor: 0 }),
             (raw(3 << 16, b""), Fault::Layout),
             (raw(3 << 16, b"user\0u\0"), Fault::Layout),
             (raw(3 << 16, b"user\0u\0\0x"), Fault::Layout),

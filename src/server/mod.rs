@@ -1,1 +1,6 @@
 //! (being built)
+
+pub mod connect;
+pub mod query;
+pub mod startup;
+mod wire;
