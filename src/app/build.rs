@@ -13,21 +13,22 @@ use crate::cluster::catalog::Catalogs;
 use crate::config::model::{self, Config};
 use crate::net::tls::{self, TlsError};
 use crate::server::connect::Login;
+use crate::types::ClusterName;
 
 /// Why a configuration cannot be put to work.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// A certificate, key or authority is not what it should be.
-    #[error("{key}: {error}")]
-    Tls {
-        /// The key in the configuration.
-        key: String,
+    /// A certificate, key or authority for clients is not what it should be.
+    #[error(transparent)]
+    Clients(#[from] TlsError),
+    /// The same for the servers of a cluster.
+    #[error("clusters.{cluster}: {error}")]
+    Servers {
+        /// The cluster.
+        cluster: ClusterName,
         /// Why.
         error: TlsError,
     },
-    /// A password is not what it should be.
-    #[error("users: {0}")]
-    Users(#[from] auth::UsersError),
 }
 
 /// What `config` describes. Clusters whose description is the same as in `before` go on.
@@ -36,8 +37,11 @@ pub(super) fn current(
     before: Option<&Current>,
     tasks: &mut JoinSet<()>,
 ) -> Result<(Current, Loaders), BuildError> {
-    let tls = tls::server_config(&config.tls).map_err(|error| BuildError::Tls { key: "tls".to_owned(), error })?;
-    let users = auth::Users::new(&config.users)?;
+    let tls = tls::acceptor(&config.tls)?;
+    let users = match before {
+        Some(before) => before.users.reload(&config.users),
+        None => auth::Users::new(&config.users, rand::random()),
+    };
     let mut clusters = HashMap::new();
     let mut loaders = Loaders::default();
     for cluster in &config.clusters {
@@ -56,8 +60,8 @@ pub(super) fn current(
 }
 
 fn serve(cluster: &model::Cluster, tasks: &mut JoinSet<()>, loaders: &mut Loaders) -> Result<Served, BuildError> {
-    let connector = tls::connector(&cluster.tls)
-        .map_err(|error| BuildError::Tls { key: format!("clusters.{}.tls", cluster.name), error })?;
+    let connector = tls::connector(&cluster.tls);
+    let connector = connector.map_err(|error| BuildError::Servers { cluster: cluster.name.clone(), error })?;
     let connector = Arc::new(connector);
     let login = |node: &model::Node| Login {
         address: node.address.clone(),

@@ -20,7 +20,7 @@ use crate::client::directory::Directory;
 use crate::client::listener::{self, Accepted, Console};
 use crate::client::services::{Phase, Services};
 use crate::config::model::{Config, Listen};
-use crate::net::listen::{self, Listener};
+use crate::net::listen::Listener;
 use crate::telemetry::http;
 use crate::telemetry::trace::Level;
 pub use build::BuildError;
@@ -30,10 +30,13 @@ use signals::Wanted;
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// A socket could not be opened.
-    #[error("cannot listen on {address}: {error}")]
-    Listen {
+    #[error("cannot listen: {0}")]
+    Listen(std::io::Error),
+    /// The metrics endpoint could not be opened.
+    #[error("metrics.address: cannot listen on {address}: {error}")]
+    Metrics {
         /// Where.
-        address: String,
+        address: std::net::SocketAddr,
         /// Why.
         error: std::io::Error,
     },
@@ -68,7 +71,7 @@ const ORDERS: usize = 16;
 pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<(), AppError> {
     let mut tasks = JoinSet::new();
     let (phase, watched) = watch::channel(Phase::Running);
-    let listeners = bind(&config.listen).await?;
+    let listeners = bind(&config.listen)?;
     let metrics = bind_metrics(&config).await?;
     let shutdown_timeout = config.shutdown_timeout;
     let (current, catalogs) = build::current(config, None, &mut tasks)?;
@@ -154,13 +157,11 @@ fn poke(directory: &Directory) {
     }
 }
 
-async fn bind(listens: &[Listen]) -> Result<Vec<Listener>, AppError> {
+fn bind(listens: &[Listen]) -> Result<Vec<Listener>, AppError> {
     let mut listeners = Vec::new();
     for listen in listens {
-        let listener = listen::bind(listen).await;
-        let address = listen::describe(listen);
-        let listener = listener.map_err(|error| AppError::Listen { address: address.clone(), error })?;
-        tracing::info!(%address, "listening");
+        let listener = Listener::bind(listen).map_err(AppError::Listen)?;
+        tracing::info!(address = ?listener.local_address(), "listening");
         listeners.push(listener);
     }
     Ok(listeners)
@@ -169,7 +170,7 @@ async fn bind(listens: &[Listen]) -> Result<Vec<Listener>, AppError> {
 async fn bind_metrics(config: &Config) -> Result<Option<tokio::net::TcpListener>, AppError> {
     let Some(address) = config.metrics else { return Ok(None) };
     let bound = tokio::net::TcpListener::bind(address).await;
-    bound.map(Some).map_err(|error| AppError::Listen { address: address.to_string(), error })
+    bound.map(Some).map_err(|error| AppError::Metrics { address, error })
 }
 
 /// Accepts connections for as long as it is let; its clients end with it.

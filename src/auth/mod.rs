@@ -1,29 +1,14 @@
-//! Stand-in.
-use crate::types::UserName;
-/// Proof.
-#[derive(Debug)]
-pub struct Authenticated(UserName);
-impl Authenticated {
-    /// Stand-in.
-    pub fn trusted(user: UserName) -> Self {
-        Self(user)
-    }
-    /// Who.
-    pub fn user(&self) -> &UserName {
-        &self.0
-    }
-}
-/// Stand-in.
-#[derive(Debug, Default)]
-pub struct Users;
+//! Proving who somebody is: clients to Howdah, and Howdah to servers.
+//!
+//! Messages, secrets and random bytes in, messages and a verdict out: no socket, no clock, and no
+//! source of randomness of its own.
 
-/// E.
-#[derive(Debug, thiserror::Error)]
-#[error("users")]
-pub struct UsersError;
-impl Users {
-    /// N.
-    pub fn new(_: &[crate::config::model::User]) -> Result<Self, UsersError> {
-        Ok(Self)
-    }
-}
+pub mod md5;
+pub mod method;
+pub mod respond;
+pub mod scram_server;
+pub mod users;
+pub mod verifier;
+
+pub use method::{AuthError, Authenticated};
+pub use users::Users;

@@ -7,12 +7,15 @@ use bytes::BytesMut;
 
 use super::directory::{Arrival, Encryption, Place};
 use super::services::{Served, Services};
-use super::startup::{self, Opening};
+use super::authenticate::Who;
+use super::startup::{self, Opening, StartupError, Terms};
 use super::task::{Attachment, Client};
 use super::{answer, authenticate};
 use crate::auth::Authenticated;
 use crate::cluster::SessionClock;
 use crate::config::model::{Destination, PoolMode};
+use crate::net::deadline::Deadline;
+use crate::net::listen::ClientAddress;
 use crate::net::stream::Stream;
 use crate::net::wire::Wire;
 use crate::protocol::error::Report;
@@ -48,62 +51,75 @@ const CONSOLES: [&str; 2] = ["howdah", "pgbouncer"];
 #[derive(Debug)]
 pub struct Accepted {
     /// Its socket.
-    pub socket: startup::Socket,
+    pub socket: Stream,
     /// Where it comes from.
-    pub peer: Option<std::net::SocketAddr>,
+    pub peer: ClientAddress,
     /// Its place among the clients.
     pub place: Place,
 }
 
+/// The newest minor version of protocol 3 that is offered to clients.
+const MAX_MINOR: u16 = 2;
+
 /// Serves one connection from its first byte to its last.
 pub async fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted: Accepted) {
-    let _place = accepted.place;
+    let Accepted { socket, peer, place } = accepted;
     let current = services.current.load_full();
-    let deadline = Instant::now() + current.config.limits.login_timeout;
-    let opening = startup::accept(accepted.socket, current.tls.clone(), current.config.tls.mode, deadline).await;
-    match opening {
+    let deadline = Deadline::after(current.config.limits.login_timeout);
+    let terms = Terms { mode: current.config.tls.mode, acceptor: current.tls.as_ref(), max_minor: MAX_MINOR };
+    match startup::accept(socket, terms, deadline).await {
         Ok(Opening::Cancel { process_id, key }) => {
-            let timeout = current.config.limits.cancel_timeout;
-            let canceled = services.cancels.cancel(process_id, &key, timeout).await;
+            let canceled = services.cancels.cancel(process_id, &key, current.config.limits.cancel_timeout).await;
             services.counters.cancels.increment();
             tracing::debug!(?canceled, "cancel request");
         }
         Ok(Opening::Client(arrived)) => {
-            Box::pin(log_in(services, console, arrived, accepted.peer, deadline)).await;
+            let visitor = Visitor { arrived, peer, crowded: place.exceeds(current.config.limits.max_clients), deadline };
+            drop(current);
+            Box::pin(log_in(services, console, visitor)).await;
         }
-        Err(error) => tracing::debug!(%error, "connection ended before it began"),
+        Err(StartupError::Closed) => {}
+        Err(error) => tracing::info!(%peer, %error, "connection ended before it began"),
     }
+    drop(place);
 }
 
-async fn log_in(
-    services: Arc<Services>,
-    console: Arc<dyn Console>,
-    mut arrived: startup::Arrived,
-    peer: Option<std::net::SocketAddr>,
-    deadline: Instant,
-) {
-    match prepare(&services, &mut arrived, peer, deadline).await {
+/// A client that has not proved who it is.
+struct Visitor {
+    arrived: Box<startup::Client>,
+    peer: ClientAddress,
+    /// Whether there are as many clients as may be.
+    crowded: bool,
+    deadline: Deadline,
+}
+
+async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor: Visitor) {
+    let mut out = BytesMut::new();
+    match prepare(&services, &mut visitor, &mut out).await {
         Ok(Prepared::Client(seed)) => {
-            let client = seed.grow(Arc::clone(&services), arrived.stream);
-            Box::pin(run(client)).await;
+            let client = seed.grow(Arc::clone(&services), visitor.arrived.stream);
+            Box::pin(run(client, out)).await;
         }
         Ok(Prepared::Console(who)) => {
-            let wire = Wire::new(arrived.stream, Arc::clone(&services.stash), BytesMut::new());
-            let application_name = arrived.message.get("application_name").unwrap_or_default().to_owned();
-            console.serve(Visit { wire, who, application_name }).await;
+            let mut wire = Wire::new(visitor.arrived.stream, Arc::clone(&services.stash), BytesMut::new());
+            let application_name = visitor.arrived.message.get("application_name").unwrap_or_default().to_owned();
+            if wire.send(&out).await.is_ok() {
+                console.serve(Visit { wire, who, application_name }).await;
+            }
         }
-        Err(report) => {
+        Err(refusal) => {
             services.counters.login_failures.increment();
-            tracing::info!(?peer, code = report.code.as_str(), message = %report.message, "login refused");
-            let mut wire = Wire::new(arrived.stream, Arc::clone(&services.stash), BytesMut::new());
-            let _ = tokio::time::timeout_at(deadline.into(), wire.send(&answer::farewell(&report))).await;
+            let Some(report) = refusal else { return };
+            tracing::info!(peer = %visitor.peer, code = report.code.as_str(), message = %report.message, "login refused");
+            let mut wire = Wire::new(visitor.arrived.stream, Arc::clone(&services.stash), BytesMut::new());
+            let _ = visitor.deadline.run(wire.send(&answer::farewell(&report))).await;
             wire.shutdown().await;
         }
     }
 }
 
-async fn run(mut client: Client) {
-    if client.greet().await.is_ok() {
+async fn run(mut client: Client, out: BytesMut) {
+    if client.greet(out).await.is_ok() {
         client.run().await;
     }
 }
@@ -125,63 +141,84 @@ struct Seed {
     minor: u16,
 }
 
+/// Has the visitor prove who it is, and finds out what it is told first. `out` is what the greeting begins with;
+/// an error of `None` means that there is nobody left to tell.
 async fn prepare(
     services: &Arc<Services>,
-    arrived: &mut startup::Arrived,
-    peer: Option<std::net::SocketAddr>,
-    deadline: Instant,
-) -> Result<Prepared, Report> {
+    visitor: &mut Visitor,
+    out: &mut BytesMut,
+) -> Result<Prepared, Option<Report>> {
     let current = services.current.load_full();
-    let user = arrived.message.get("user").unwrap_or_default().to_owned();
-    if user.is_empty() {
-        let words = "no PostgreSQL user name specified in startup packet";
-        return Err(Report::fatal(SqlState::INVALID_AUTHORIZATION_SPECIFICATION, words));
+    let startup::Client { stream, message, minor, tls } = &mut *visitor.arrived;
+    let user = message.user().to_owned();
+    let database = message.database().to_owned();
+    let is_admin = current.config.admin.users.iter().any(|admin| admin.as_str() == user);
+    if visitor.crowded && !is_admin {
+        let report = Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already");
+        return Err(Some(report.hint("Raise limits.max_clients.")));
     }
-    let database = arrived.message.get("database").filter(|name| !name.is_empty()).unwrap_or(&user).to_owned();
-    let who = authenticate::run(arrived, current.config.auth, &current.users, &user, deadline).await?;
+    let who = Who { method: current.config.auth, users: &current.users, user: &user, tls: tls.as_ref() };
+    let who = authenticate::run(stream, who, rand::random(), visitor.deadline, out).await;
+    let who = who.map_err(|error| error.report())?;
     if CONSOLES.contains(&database.as_str()) {
-        if current.config.admin.users.iter().any(|admin| admin.as_str() == user) {
+        if is_admin {
             return Ok(Prepared::Console(who));
         }
         let words = format!("user \"{user}\" may not use the admin console");
-        return Err(Report::fatal(SqlState::INSUFFICIENT_PRIVILEGE, words).hint("Add the user to admin.users."));
+        return Err(Some(Report::fatal(SqlState::INSUFFICIENT_PRIVILEGE, words).hint("Add the user to admin.users.")));
     }
-    if arrived.message.get("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) {
+    let arrival = Arrival {
+        user: user.into(),
+        database: database.into(),
+        peer: match visitor.peer {
+            ClientAddress::Tcp(address) => Some(address),
+            ClientAddress::Unix => None,
+        },
+        encryption: if stream.is_tls() { Encryption::Tls } else { Encryption::Plain },
+        application_name: message.get("application_name").unwrap_or_default().to_owned(),
+        now: Instant::now(),
+    };
+    let seed = welcome(services, who, arrival, message, *minor).await.map_err(Some)?;
+    Ok(Prepared::Client(Box::new(seed)))
+}
+
+/// Where the client is served, and what it is told first.
+async fn welcome(
+    services: &Arc<Services>,
+    who: Authenticated,
+    arrival: Arrival,
+    message: &StartupMessage,
+    minor: u16,
+) -> Result<Seed, Report> {
+    let current = services.current.load_full();
+    if message.get("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) {
         let words = "replication connections are not supported";
         return Err(Report::fatal(SqlState::FEATURE_NOT_SUPPORTED, words).hint("Connect to the server itself."));
     }
+    let (user, database) = (arrival.user.as_str(), arrival.database.as_str());
     let unknown = || Report::fatal(SqlState::INVALID_CATALOG_NAME, format!("database \"{database}\" does not exist"));
-    let destination = current.config.destination(&user, &database).ok_or_else(unknown)?;
+    let destination = current.config.destination(user, database).ok_or_else(unknown)?;
     let served = current.clusters.get(&destination.cluster).cloned().ok_or_else(unknown)?;
-    let settings = Arc::new(startup_settings(&arrived.message)?);
+    let settings = Arc::new(startup_settings(message)?);
     let wait = destination.pool.wait_timeout;
     let greeting = greeting(services, &served, &destination, &settings);
     let believed = match tokio::time::timeout(wait, greeting).await {
         Ok(believed) => believed?,
         Err(_) => return Err(answer::no_primary(destination.cluster.as_str())),
     };
-    let arrival = Arrival {
-        user: user.as_str().into(),
-        database: database.as_str().into(),
-        peer,
-        encryption: if arrived.stream.is_tls() { Encryption::Tls } else { Encryption::Plain },
-        application_name: arrived.message.get("application_name").unwrap_or_default().to_owned(),
-        now: Instant::now(),
-    };
-    let (generation, minor) = (current.generation, arrived.minor);
-    let seed = Seed { who, served, destination, generation, settings, believed, arrival, minor };
-    Ok(Prepared::Client(Box::new(seed)))
+    let generation = current.generation;
+    Ok(Seed { who, served, destination, generation, settings, believed, arrival, minor })
 }
 
 /// The settings that a startup packet makes: its parameters, and those inside `options`.
 fn startup_settings(message: &StartupMessage) -> Result<Settings, Report> {
     let mut all: Vec<(String, String)> = Vec::new();
-    for (name, value) in message.iter() {
-        match name {
+    for (name, value) in &message.parameters {
+        match name.as_str() {
             "user" | "database" | "replication" => {}
             name if name.starts_with("_pq_.") => {}
-            "options" => all.extend(packets::options(value)?),
-            name => all.push((name.to_owned(), value.to_owned())),
+            "options" => all.extend(packets::options(value).map_err(|error| error.report())?),
+            _ => all.push((name.clone(), value.clone())),
         }
     }
     Ok(Settings::from_startup(all.iter().map(|(name, value)| (name.as_str(), value.as_str()))))

@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::cluster::catalog::Catalogs;
 use crate::config::model::{AuthMethod, Config, Destination, Limits, ServerAddress};
 use crate::net::buffer::Stash;
-use crate::net::tls::Connector;
+use crate::net::tls::{Acceptor, Connector};
 use crate::pool::key::PoolKey;
 use crate::pool::{Pool, Pools};
 use crate::server::connect::Login;
@@ -50,7 +50,7 @@ pub struct Current {
     /// Who may log in, and what proves it.
     pub users: auth::Users,
     /// TLS towards clients.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Acceptor>,
     /// The clusters.
     pub clusters: HashMap<ClusterName, Arc<Served>>,
     /// Grows with every reload.

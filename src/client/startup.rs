@@ -1,63 +1,263 @@
-//! Stand-in.
-use std::sync::Arc;
-use std::time::Instant;
+//! From an accepted socket to a client that has said who it wants to be, or to a cancel request.
+//!
+//! ```text
+//! socket --SSLRequest/'S'+handshake--> TLS --StartupMessage--> Client
+//!    |  --SSLRequest/'N', GSSENCRequest/'N'--> (once each)  --CancelRequest--> Cancel
+//!    \--TLS handshake at once (ALPN postgresql)--> TLS
+//! ```
+//!
+//! Knows nothing of users, databases or passwords.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::auth::method::Tls;
 use crate::config::model::ClientTlsMode;
+use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
-use crate::protocol::startup::StartupMessage;
+use crate::net::tls::{self, Acceptor};
+use crate::protocol::backend;
+use crate::protocol::error::Report;
+use crate::protocol::sqlstate::SqlState;
+use crate::protocol::startup::{self, ALPN, Fault, First, StartupMessage, TLS_HANDSHAKE};
 
-/// Socket.
-pub type Socket = TcpStream;
-/// Arrived.
-#[derive(Debug)]
-pub struct Arrived {
-    /// Stream.
-    pub stream: Stream,
-    /// Message.
-    pub message: StartupMessage,
-    /// Minor.
-    pub minor: u16,
-}
-/// Opening.
-#[derive(Debug)]
+/// What a new connection turned out to be.
 pub enum Opening {
-    /// Cancel.
+    /// A cancel request. There is nobody to answer: the connection is closed.
     Cancel {
-        /// Pid.
+        /// From `BackendKeyData`.
         process_id: i32,
-        /// Key.
+        /// From `BackendKeyData`.
         key: Vec<u8>,
     },
-    /// Client.
-    Client(Arrived),
+    /// A client that waits to be authenticated.
+    Client(Box<Client>),
 }
-/// Accept.
-pub async fn accept(mut socket: Socket, _: Option<Arc<rustls::ServerConfig>>, _: ClientTlsMode, _: Instant) -> std::io::Result<Opening> {
-    loop {
-        let length = socket.read_u32().await?;
-        let mut body = vec![0; length.saturating_sub(4).min(10_000) as usize];
-        socket.read_exact(&mut body).await?;
-        let code = u32::from_be_bytes([body[0], body[1], body[2], body[3]]);
-        match code {
-            80_877_103 | 80_877_104 => socket.write_all(b"N").await?,
-            80_877_102 => {
-                let process_id = i32::from_be_bytes([body[4], body[5], body[6], body[7]]);
-                return Ok(Opening::Cancel { process_id, key: body[8..].to_vec() });
-            }
-            _ => {
-                let mut parts = body[4..].split(|b| *b == 0).map(|p| String::from_utf8_lossy(p).into_owned());
-                let mut all = Vec::new();
-                while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-                    if name.is_empty() {
-                        break;
-                    }
-                    all.push((name, value));
-                }
-                return Ok(Opening::Client(Arrived { stream: Stream::Tcp(socket), message: StartupMessage(all), minor: 0 }));
-            }
+
+/// A client that waits to be authenticated.
+#[derive(Debug)]
+pub struct Client {
+    /// Its connection, encrypted if it asked for it.
+    pub stream: Stream,
+    /// How it introduced itself.
+    pub message: StartupMessage,
+    /// The minor version of protocol 3 that is spoken; the client was told if it asked for a newer one.
+    pub minor: u16,
+    /// What TLS has to say, over TLS.
+    pub tls: Option<Tls>,
+}
+
+/// Why a connection came to nothing. The client has been told whatever it can be told.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// It closed or reset the connection before it said who it is, as load balancers' health checks do, and
+    /// clients that were told that there is no TLS. Not worth a line in the log.
+    #[error("connection closed before startup")]
+    Closed,
+    /// `limits.login_timeout` passed.
+    #[error("no startup packet within limits.login_timeout")]
+    Timeout,
+    /// The connection broke.
+    #[error("connection lost during startup: {0}")]
+    Io(#[from] io::Error),
+    /// The TLS handshake failed.
+    #[error("TLS handshake failed: {0}")]
+    Tls(io::Error),
+    /// TLS at once, without `SSLRequest`, where there is none or without the protocol's ALPN name.
+    #[error("{0}")]
+    DirectTls(&'static str),
+    /// A packet that cannot be accepted.
+    #[error("{0}")]
+    Packet(Fault),
+    /// A client that was refused.
+    #[error("{}", .0.message)]
+    Refused(Report),
+}
+
+/// What the administrator decided about startup.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// `tls.mode`.
+    pub mode: ClientTlsMode,
+    /// TLS towards clients, when there is a certificate.
+    pub acceptor: Option<&'a Acceptor>,
+    /// The newest minor version of protocol 3 that servers speak (2 from PostgreSQL 18).
+    pub max_minor: u16,
+}
+
+/// Takes a connection through everything that comes before authentication.
+///
+/// `socket` is plain TCP or a Unix socket; a Unix socket needs no TLS and gets none, as in PostgreSQL. Not
+/// cancel safe: a startup given up is a connection given up.
+pub async fn accept(socket: Stream, terms: Terms<'_>, deadline: Deadline) -> Result<Opening, StartupError> {
+    // Boxed so that the handshake's state does not stay in the client's future for ever.
+    match deadline.run(Box::pin(open(socket, terms))).await {
+        Ok(Err(StartupError::Io(error))) if error.kind() == io::ErrorKind::ConnectionReset => Err(StartupError::Closed),
+        Ok(result) => result,
+        Err(_) => Err(StartupError::Timeout),
+    }
+}
+
+async fn open(socket: Stream, terms: Terms<'_>) -> Result<Opening, StartupError> {
+    let mut stream = socket;
+    if let Stream::Tcp(tcp) = &stream {
+        let mut first = [0];
+        // Only looked at: if TLS begins here, rustls wants this byte too.
+        if tcp.peek(&mut first).await? == 1 && first[0] == TLS_HANDSHAKE {
+            stream = direct_tls(stream, terms).await?;
         }
     }
+    let (mut ssl, mut gss) = match stream {
+        Stream::Tls(_) => (Asked::Before, Asked::Before),
+        Stream::Tcp(_) | Stream::Unix(_) => (Asked::Not, Asked::Not),
+    };
+    loop {
+        let packet = match read_packet(&mut stream).await {
+            Err(StartupError::Packet(fault)) => return Err(refuse_packet(stream, fault, terms).await),
+            other => other?,
+        };
+        match packet {
+            First::Ssl if ssl == Asked::Not => {
+                ssl = Asked::Before;
+                stream = answer_ssl(stream, terms).await?;
+                if stream.is_tls() {
+                    gss = Asked::Before;
+                }
+            }
+            First::Gss if gss == Asked::Not => {
+                gss = Asked::Before;
+                stream.write_all(b"N").await?;
+            }
+            // PostgreSQL takes a second request for a version that it does not know.
+            First::Ssl => return Err(refuse_packet(stream, Fault::Version { major: 1234, minor: 5679 }, terms).await),
+            First::Gss => return Err(refuse_packet(stream, Fault::Version { major: 1234, minor: 5680 }, terms).await),
+            // libpq before 17 cancels without TLS even where it is required; the key is proof enough.
+            First::Cancel { process_id, key } => return Ok(Opening::Cancel { process_id, key }),
+            First::Startup(message) => return greet(stream, message, terms).await,
+        }
+    }
+}
+
+/// Whether the client asked for something before; it may ask once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Not,
+    Before,
+}
+
+/// Reads one packet and not a byte more: what follows may be a TLS handshake.
+async fn read_packet(stream: &mut Stream) -> Result<First, StartupError> {
+    let mut buffer = BytesMut::zeroed(4);
+    let mut filled = stream.read(&mut buffer).await?;
+    if filled == 0 {
+        return Err(StartupError::Closed);
+    }
+    loop {
+        if filled < buffer.len() {
+            stream.read_exact(&mut buffer[filled..]).await?;
+            filled = buffer.len();
+        }
+        if let Some((packet, _)) = startup::parse(&buffer).map_err(StartupError::Packet)? {
+            return Ok(packet);
+        }
+        let length = startup::packet_length(&buffer).map_err(StartupError::Packet)?;
+        buffer.resize(length.unwrap_or(4), 0);
+    }
+}
+
+/// Tells the client what was wrong with its packet, if it looks like a client of PostgreSQL at all.
+async fn refuse_packet(stream: Stream, fault: Fault, terms: Terms<'_>) -> StartupError {
+    if fault != Fault::Length {
+        refuse(stream, &fault.report(terms.max_minor)).await;
+    }
+    StartupError::Packet(fault)
+}
+
+/// Sends a last message. Whether it arrives changes nothing.
+async fn refuse(mut stream: Stream, report: &Report) {
+    let mut out = BytesMut::new();
+    report.encode(&mut out);
+    let _ = stream.write_all(&out).await;
+    let _ = stream.shutdown().await;
+}
+
+async fn direct_tls(stream: Stream, terms: Terms<'_>) -> Result<Stream, StartupError> {
+    let (Stream::Tcp(tcp), Some(acceptor)) = (stream, terms.acceptor) else {
+        return Err(StartupError::DirectTls(
+            "direct TLS connection refused: tls.mode is disable, or no tls.certificate",
+        ));
+    };
+    let stream = acceptor.handshake(tcp).await.map_err(StartupError::Tls)?;
+    // Without it a browser's request could be replayed here (ALPACA); PostgreSQL 17 insists too.
+    if tls::alpn(&stream) != Some(ALPN) {
+        return Err(StartupError::DirectTls("direct TLS connection refused: ALPN protocol postgresql not offered"));
+    }
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+async fn answer_ssl(mut stream: Stream, terms: Terms<'_>) -> Result<Stream, StartupError> {
+    let Some(acceptor) = terms.acceptor else {
+        stream.write_all(b"N").await?;
+        return Ok(stream);
+    };
+    match stream {
+        Stream::Tcp(mut tcp) => {
+            if has_more(&tcp) {
+                // Somebody in between may have put it there (CVE-2021-23214). It could only be taken for
+                // part of the handshake, which fails; saying so is kinder.
+                let report = Report::fatal(SqlState::PROTOCOL_VIOLATION, "received unencrypted data after SSL request");
+                refuse(Stream::Tcp(tcp), &report).await;
+                return Err(StartupError::Refused(report));
+            }
+            tcp.write_all(b"S").await?;
+            let stream = acceptor.handshake(tcp).await.map_err(StartupError::Tls)?;
+            Ok(Stream::Tls(Box::new(stream)))
+        }
+        mut other => {
+            other.write_all(b"N").await?;
+            Ok(other)
+        }
+    }
+}
+
+/// Whether bytes wait in the socket already.
+fn has_more(tcp: &TcpStream) -> bool {
+    let mut byte = [0];
+    let mut buffer = ReadBuf::new(&mut byte);
+    let found = tcp.poll_peek(&mut Context::from_waker(Waker::noop()), &mut buffer);
+    matches!(found, Poll::Ready(Ok(count)) if count > 0)
+}
+
+async fn greet(mut stream: Stream, message: StartupMessage, terms: Terms<'_>) -> Result<Opening, StartupError> {
+    let plain = matches!(stream, Stream::Tcp(_));
+    let required = match terms.mode {
+        ClientTlsMode::Disable | ClientTlsMode::Prefer => None,
+        ClientTlsMode::Require => Some("require"),
+        ClientTlsMode::VerifyFull => Some("verify-full"),
+    };
+    if let Some(mode) = required.filter(|_| plain) {
+        let text = format!("TLS required: connection is not encrypted and tls.mode is {mode}");
+        let report = Report::fatal(SqlState::INVALID_AUTHORIZATION_SPECIFICATION, text)
+            .hint("Connect with sslmode=require, or set tls.mode: prefer to accept plain connections.");
+        refuse(stream, &report).await;
+        return Err(StartupError::Refused(report));
+    }
+    if let Some(told) = message.negotiation(terms.max_minor) {
+        let mut out = BytesMut::new();
+        backend::negotiate_protocol_version(&mut out, told.version, &told.unknown);
+        stream.write_all(&out).await?;
+    }
+    let tls = match &stream {
+        Stream::Tls(stream) => Some(Tls {
+            end_point: terms.acceptor.and_then(Acceptor::end_point).cloned(),
+            common_name: tls::peer_common_name(stream),
+        }),
+        Stream::Tcp(_) | Stream::Unix(_) => None,
+    };
+    let minor = message.spoken(terms.max_minor);
+    Ok(Opening::Client(Box::new(Client { stream, message, minor, tls })))
 }

@@ -267,8 +267,7 @@ impl Client {
     }
 
     /// Says hello: everything that a client expects before its first statement, in one write.
-    pub(super) async fn greet(&mut self) -> std::io::Result<()> {
-        let mut out = BytesMut::new();
+    pub(super) async fn greet(&mut self, mut out: BytesMut) -> std::io::Result<()> {
         crate::protocol::backend::authentication(&mut out, 0, &[]);
         for (name, value) in self.session.believed.iter() {
             crate::protocol::backend::parameter_status(&mut out, name, value);

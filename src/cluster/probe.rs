@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::position::Geometry;
 use super::roles::{Claim, Kind, SystemId};
+use crate::protocol::sqlstate::SqlState;
 use crate::server::connect::{ConnectError, Login, connect};
 use crate::server::query::{Direct, QueryError};
 use crate::types::{Lsn, Timeline};
@@ -200,7 +201,7 @@ fn number<T: std::str::FromStr>(row: &Row, column: usize) -> Option<T> {
 impl ProbeError {
     /// Whether the server said that it is starting up or shutting down (57P03).
     pub(super) fn is_starting(&self) -> bool {
-        matches!(self, Self::Connect(ConnectError::Server(report)) if report.code == crate::protocol::sqlstate::SqlState::CANNOT_CONNECT_NOW)
+        matches!(self, Self::Connect(ConnectError::Server { report, .. }) if report.code == SqlState::CANNOT_CONNECT_NOW)
     }
 }
 

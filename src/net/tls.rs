@@ -1,17 +1,247 @@
-//! Stand-in.
+//! TLS in both directions: configurations made from files, and the handshakes.
+//!
+//! Knows certificates and sockets, not users or messages. The cryptography is *ring*, handed to rustls
+//! explicitly: nothing process-wide is set.
+
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-/// Stand-in.
-#[derive(Debug)]
-pub struct Connector;
-/// E.
+
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use super::certificate;
+use super::trust::{Authorities, Check, Verifier};
+use crate::config::model::{ClientTls, ClientTlsMode, ServerTls, SslMode};
+use crate::protocol::startup::ALPN;
+
+/// Why TLS cannot be set up. Each says which setting to change.
 #[derive(Debug, thiserror::Error)]
-#[error("tls")]
-pub struct TlsError;
-/// S.
-pub fn server_config(_: &crate::config::model::ClientTls) -> Result<Option<Arc<rustls::ServerConfig>>, TlsError> {
-    Ok(None)
+pub enum TlsError {
+    /// A file that cannot be read, or holds no PEM.
+    #[error("{setting}: cannot read {}: {source}", path.display())]
+    Read {
+        /// The setting that names the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// A PEM file without a certificate.
+    #[error("{setting}: {} holds no certificate", path.display())]
+    Empty {
+        /// The setting that names the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A setting that is missing though another needs it.
+    #[error("{needed_by} needs {setting}")]
+    Missing {
+        /// What needs it.
+        needed_by: &'static str,
+        /// The setting.
+        setting: &'static str,
+    },
+    /// A certificate and a private key that do not belong together.
+    #[error("tls.private_key is not the key of tls.certificate")]
+    Mismatch,
+    /// What rustls does not accept.
+    #[error("{setting}: {source}")]
+    Rejected {
+        /// The setting at fault.
+        setting: &'static str,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// Authorities for client certificates that cannot be used.
+    #[error("tls.client_ca: {0}")]
+    ClientCa(#[from] VerifierBuilderError),
 }
-/// C.
-pub fn connector(_: &crate::config::model::ServerTls) -> Result<Connector, TlsError> {
-    Ok(Connector)
+
+// === towards clients ===
+
+/// Accepts TLS from clients.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
+    config: Arc<ServerConfig>,
+    end_point: Option<Arc<[u8]>>,
+}
+
+/// How an [`Acceptor`] is made from the settings: `None` when TLS is disabled, or preferred and without
+/// a certificate. Call it again after a reload.
+pub fn acceptor(tls: &ClientTls) -> Result<Option<Acceptor>, TlsError> {
+    let (needed_by, needed) = match tls.mode {
+        ClientTlsMode::Disable => return Ok(None),
+        ClientTlsMode::Prefer => ("tls.mode prefer", false),
+        ClientTlsMode::Require => ("tls.mode require", true),
+        ClientTlsMode::VerifyFull => ("tls.mode verify-full", true),
+    };
+    let Some(certificate) = &tls.certificate else {
+        let missing = TlsError::Missing { needed_by, setting: "tls.certificate" };
+        return if needed { Err(missing) } else { Ok(None) };
+    };
+    let key = tls.private_key.as_ref().ok_or(TlsError::Missing { needed_by, setting: "tls.private_key" })?;
+    let provider = Arc::new(ring::default_provider());
+    let identity = identity(&provider, certificate, key)?;
+    let end_point = identity.cert.first().and_then(|own| certificate::end_point(own)).map(Arc::from);
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Rejected { setting: "tls", source })?;
+    let builder = match &tls.client_ca {
+        None if tls.mode == ClientTlsMode::VerifyFull => {
+            return Err(TlsError::Missing { needed_by, setting: "tls.client_ca" });
+        }
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            for authority in certificates("tls.client_ca", path)? {
+                roots.add(authority).map_err(|source| TlsError::Rejected { setting: "tls.client_ca", source })?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            let optional = tls.mode != ClientTlsMode::VerifyFull;
+            let verifier = if optional { verifier.allow_unauthenticated() } else { verifier };
+            builder.with_client_cert_verifier(verifier.build()?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Some(Acceptor { config: config.into(), end_point }))
+}
+
+impl Acceptor {
+    /// The server's side of the handshake. Not cancel safe: a handshake given up is a connection given up.
+    pub async fn handshake(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TlsAcceptor::from(self.config.clone()).accept(socket).await?;
+        Ok(TlsStream::Server(stream))
+    }
+
+    /// Hash of the certificate shown to clients (`tls-server-end-point`, RFC 5929 §4), for SCRAM's channel binding.
+    pub fn end_point(&self) -> Option<&Arc<[u8]>> {
+        self.end_point.as_ref()
+    }
+}
+
+/// The common name in the peer's certificate, when it showed one; it was verified in the handshake.
+pub fn peer_common_name(stream: &TlsStream<TcpStream>) -> Option<String> {
+    let shown = stream.get_ref().1.peer_certificates()?.first()?;
+    certificate::common_name(shown)
+}
+
+/// The application protocol that both sides agreed upon.
+pub fn alpn(stream: &TlsStream<TcpStream>) -> Option<&[u8]> {
+    stream.get_ref().1.alpn_protocol()
+}
+
+/// Hash of the peer's certificate (`tls-server-end-point`), for SCRAM's channel binding towards servers.
+pub fn peer_end_point(stream: &TlsStream<TcpStream>) -> Option<Vec<u8>> {
+    let shown = stream.get_ref().1.peer_certificates()?.first()?;
+    certificate::end_point(shown)
+}
+
+// === towards servers ===
+
+/// Makes TLS connections to the servers of one cluster.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    mode: SslMode,
+    /// `None` for `disable`.
+    config: Option<Arc<ClientConfig>>,
+}
+
+/// How a [`Connector`] is made from the settings. Call it again after a reload.
+pub fn connector(tls: &ServerTls) -> Result<Connector, TlsError> {
+    if tls.mode == SslMode::Disable {
+        return Ok(Connector::plain());
+    }
+    let provider = Arc::new(ring::default_provider());
+    let check = match (tls.mode, &tls.ca) {
+        (SslMode::VerifyFull, Some(path)) => Check::ChainAndName(authorities(path)?),
+        (SslMode::VerifyFull, None) => {
+            return Err(TlsError::Missing { needed_by: "tls.mode verify-full", setting: "tls.ca" });
+        }
+        (SslMode::VerifyCa, None) => {
+            return Err(TlsError::Missing { needed_by: "tls.mode verify-ca", setting: "tls.ca" });
+        }
+        // A configured authority is checked in every mode, as libpq does.
+        (_, Some(path)) => Check::Chain(authorities(path)?),
+        (_, None) => Check::Nothing,
+    };
+    let rejected = |setting| move |source| TlsError::Rejected { setting, source };
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(rejected("tls"))?
+        .dangerous()
+        .with_custom_certificate_verifier(Verifier::new(check, &provider));
+    let mut config = match (&tls.certificate, &tls.private_key) {
+        (Some(certificate), Some(key)) => {
+            let identity = identity(&provider, certificate, key)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
+        }
+        (Some(_), None) => return Err(TlsError::Missing { needed_by: "tls.certificate", setting: "tls.private_key" }),
+        (None, _) => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // PostgreSQL resumes no sessions; keeping them would only take memory.
+    config.resumption = Resumption::disabled();
+    Ok(Connector { mode: tls.mode, config: Some(config.into()) })
+}
+
+impl Connector {
+    /// Never uses TLS.
+    #[must_use]
+    pub const fn plain() -> Self {
+        Self { mode: SslMode::Disable, config: None }
+    }
+
+    /// When TLS is used.
+    pub const fn mode(&self) -> SslMode {
+        self.mode
+    }
+
+    /// The client's side of the handshake with `host`. Not cancel safe.
+    pub async fn handshake(&self, socket: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+        let Some(config) = self.config.clone() else {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "tls.mode is disable"));
+        };
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let stream = TlsConnector::from(config).connect(name, socket).await?;
+        Ok(TlsStream::Client(stream))
+    }
+}
+
+// === files ===
+
+fn authorities(path: &Path) -> Result<Authorities, TlsError> {
+    let listed = certificates("tls.ca", path)?;
+    Authorities::new(listed).map_err(|source| TlsError::Rejected { setting: "tls.ca", source })
+}
+
+fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = |source| TlsError::Read { setting, path: path.to_owned(), source };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(read)?.collect();
+    let found = found.map_err(read)?;
+    if found.is_empty() { Err(TlsError::Empty { setting, path: path.to_owned() }) } else { Ok(found) }
+}
+
+/// A certificate chain with its key. Unlike rustls' own shortcut it takes certificates of X.509 version 1.
+fn identity(provider: &CryptoProvider, certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates("tls.certificate", certificate)?;
+    let setting = "tls.private_key";
+    let key =
+        PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Read { setting, path: key.to_owned(), source })?;
+    let key = provider.key_provider.load_private_key(key).map_err(|source| TlsError::Rejected { setting, source })?;
+    let own = chain.first().and_then(|own| certificate::public_key(own));
+    match (key.public_key(), own) {
+        (Some(of_key), Some(of_certificate)) if of_key.as_ref() != of_certificate => Err(TlsError::Mismatch),
+        _ => Ok(CertifiedKey::new(chain, key)),
+    }
 }

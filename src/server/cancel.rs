@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::connect::{self, Peer};
+use crate::net::deadline::Deadline;
 use crate::net::tls::Connector;
 
 /// What it takes to cancel the statement that runs on one server connection.
@@ -109,7 +110,7 @@ impl Slot {
             }
         };
         let _back = BackToRunning(self);
-        let sent = connect::cancel(&key.peer, &key.connector, key.process_id, &key.key, timeout).await;
+        let sent = connect::cancel(&key.peer, &key.connector, key.process_id, &key.key, Deadline::after(timeout)).await;
         if sent.is_ok() { Canceled::Sent } else { Canceled::Failed }
     }
 }

@@ -8,6 +8,8 @@ pub mod connect;
 pub mod info;
 pub mod own;
 pub mod query;
+pub mod startup;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,76 +1,172 @@
-//! Stand-in until the server room is merged.
+//! A small client for Howdah's own SQL: the monitor's questions and the catalog's.
+//!
+//! Knows the simple query protocol and text values. Clients' statements never come here.
+
+use std::io;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use bytes::BytesMut;
 
-use super::connect::{ConnectError, Connected, error, message};
+use super::connect::{Connected, Peer};
+use super::startup::{Parameters, remember, report};
+use super::wire::{Wire, invalid};
+use crate::net::deadline::Deadline;
+use crate::net::stream::Stream;
+use crate::protocol::error::Report;
+use crate::protocol::frontend::{put_query, put_terminate};
+use crate::protocol::tag::backend as tag;
 
-/// A small client.
-#[derive(Debug)]
-pub struct Direct(Connected);
+/// Longest message taken, in bytes: one row.
+const MAX_MESSAGE: usize = 64 << 20;
 
-/// Why not.
-pub type QueryError = ConnectErrorOf;
+/// Most bytes of rows taken from one query.
+const MAX_RESULT: usize = 256 << 20;
 
-/// Why not.
+/// The rows of a result: one value per column, `None` for NULL.
+pub type Rows = Vec<Vec<Option<String>>>;
+
+/// Why a query has no result.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ConnectErrorOf(ConnectError);
+pub enum QueryError {
+    /// The server's own error. The connection can be used again, unless the error is fatal.
+    #[error("{}", .0.message)]
+    Server(Report),
+    /// The connection broke, or what came was not the protocol. It cannot be used any more.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// No result in time. The connection cannot be used any more.
+    #[error("no result within {0:?}")]
+    Timeout(Duration),
+    /// An earlier query failed with `Io` or `Timeout`, or was given up half-way.
+    #[error("the connection is out of step after a query that was given up")]
+    OutOfStep,
+}
+
+/// A server connection that asks Howdah's own questions, one at a time.
+#[derive(Debug)]
+pub struct Direct {
+    wire: Wire<Stream>,
+    parameters: Parameters,
+    peer: Peer,
+    step: Step,
+}
+
+/// Whether the next message read will answer the next question asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    In,
+    /// A query is running, or was given up.
+    Out,
+}
 
 impl Direct {
-    /// Takes over.
+    /// Takes a connection over.
+    #[must_use]
     pub fn new(connected: Connected) -> Self {
-        Self(connected)
+        let Connected { stream, parameters, peer, .. } = connected;
+        Self { wire: Wire::new(stream, MAX_MESSAGE), parameters, peer, step: Step::In }
     }
 
-    /// Waits until there is something to read, or the connection ended.
-    pub async fn readable(&self) -> std::io::Result<()> {
-        self.0.0.peek(&mut [0]).await.map(drop)
+    /// What the server last reported as `name` (ParameterStatus), up to the last query's answer.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let found = self.parameters.iter().find(|(known, _)| &**known == name);
+        found.map(|(_, value)| &**value)
     }
 
-    /// Asks.
-    pub async fn query(&mut self, sql: &str, timeout: Duration) -> Result<Vec<Vec<Option<String>>>, QueryError> {
-        match tokio::time::timeout(timeout, self.run(sql)).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(ConnectErrorOf(error)),
-            Err(_) => Err(ConnectErrorOf(std::io::Error::from(std::io::ErrorKind::TimedOut).into())),
+    /// Everything that the server last reported.
+    #[must_use]
+    pub fn parameters(&self) -> &[(Box<str>, Box<str>)] {
+        &self.parameters
+    }
+
+    /// Whom it is connected to.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Whether another query can be asked.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.step == Step::In
+    }
+
+    /// Waits until something can be read though nothing was asked: the server's farewell, as a rule. Cancel safe.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.wire.readable().await
+    }
+
+    /// Runs `sql` and gives the rows of all its statements, one after the other.
+    ///
+    /// Not cancel safe: a future dropped before its end leaves the connection unusable, and it says so.
+    pub async fn query(&mut self, sql: &str, timeout: Duration) -> Result<Rows, QueryError> {
+        if self.step == Step::Out {
+            return Err(QueryError::OutOfStep);
         }
+        self.step = Step::Out;
+        let answer = Deadline::after(timeout).run(self.ask(sql)).await;
+        let result = answer.map_err(|_| QueryError::Timeout(timeout))??;
+        self.step = Step::In;
+        result.map_err(QueryError::Server)
     }
 
-    async fn run(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, ConnectError> {
-        let stream = &mut self.0.stream;
-        let mut out = vec![b'Q'];
-        out.extend_from_slice(&u32::try_from(sql.len() + 5).unwrap_or(0).to_be_bytes());
-        out.extend_from_slice(sql.as_bytes());
-        out.push(0);
-        stream.write_all(&out).await?;
-        let mut rows = Vec::new();
-        let mut failed = None;
+    /// Says goodbye, so that the server logs no lost connection.
+    pub async fn close(mut self) {
+        let mut out = BytesMut::new();
+        put_terminate(&mut out);
+        let _ = Deadline::after(Duration::from_secs(1)).io(self.wire.send(&mut out)).await;
+    }
+
+    /// The inner result is what the server said up to its ReadyForQuery.
+    async fn ask(&mut self, sql: &str) -> Result<Result<Rows, Report>, QueryError> {
+        let mut out = BytesMut::new();
+        put_query(&mut out, sql.as_bytes());
+        self.wire.send(&mut out).await?;
+        let (mut rows, mut bytes, mut error) = (Rows::new(), 0, None);
         loop {
-            let (tag, body) = message(stream).await?;
+            let (tag, body) = match self.wire.message().await {
+                Ok(message) => message,
+                // The server's last words say more than that it hung up.
+                Err(lost) => return Err(error.map_or(QueryError::Io(lost), QueryError::Server)),
+            };
             match tag {
-                b'E' => failed = Some(error(&body)),
-                b'Z' => return failed.map_or(Ok(rows), Err),
-                b'D' => rows.push(row(&body)),
-                _ => {}
+                tag::DATA_ROW => {
+                    bytes += body.len();
+                    if bytes > MAX_RESULT {
+                        return Err(invalid("result longer than 256 MiB").into());
+                    }
+                    rows.push(row(&body).ok_or_else(|| invalid("malformed row"))?);
+                }
+                tag::ERROR_RESPONSE => error = Some(report(&body)),
+                tag::PARAMETER_STATUS => remember(&mut self.parameters, &body),
+                tag::READY_FOR_QUERY => return Ok(error.map_or(Ok(rows), Err)),
+                tag::ROW_DESCRIPTION
+                | tag::COMMAND_COMPLETE
+                | tag::EMPTY_QUERY_RESPONSE
+                | tag::NOTICE_RESPONSE
+                | tag::NOTIFICATION_RESPONSE => {}
+                other => return Err(invalid(format!("unexpected message type {other}")).into()),
             }
         }
     }
 }
 
-fn row(mut body: &[u8]) -> Vec<Option<String>> {
-    let mut row = Vec::new();
-    body = &body[2..];
-    while body.len() >= 4 {
-        let length = i32::from_be_bytes([body[0], body[1], body[2], body[3]]);
-        body = &body[4..];
-        match usize::try_from(length) {
-            Ok(length) => {
-                row.push(Some(String::from_utf8_lossy(&body[..length]).into_owned()));
-                body = &body[length..];
-            }
-            Err(_) => row.push(None),
-        }
+/// Opens a DataRow.
+fn row(body: &[u8]) -> Option<Vec<Option<String>>> {
+    let (count, mut rest) = body.split_first_chunk()?;
+    let count = u16::from_be_bytes(*count);
+    let mut values = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let (length, tail) = rest.split_first_chunk()?;
+        rest = tail;
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            values.push(None);
+            continue;
+        };
+        let (value, tail) = rest.split_at_checked(length)?;
+        rest = tail;
+        values.push(Some(String::from_utf8_lossy(value).into_owned()));
     }
-    row
+    Some(values)
 }
