@@ -32,6 +32,8 @@ pub struct Wire {
     sent: u64,
     /// The last thing sent was the first part of a message.
     torn: bool,
+    /// The last read took all there was room for: TLS may hold more that no socket event announces.
+    full: bool,
 }
 
 /// Where in a message something ends.
@@ -55,7 +57,7 @@ pub enum Filled {
 impl Wire {
     /// A wire over `stream`, with `first` already read from it.
     pub fn new(stream: Stream, stash: Arc<Stash>, first: BytesMut) -> Self {
-        Self { stream, stash, buffer: first, at: 0, framer: Framer::default(), received: 0, sent: 0, torn: false }
+        Self { stream, stash, buffer: first, at: 0, framer: Framer::default(), received: 0, sent: 0, torn: false, full: false }
     }
 
     /// The stream itself.
@@ -150,6 +152,9 @@ impl Wire {
 
     /// Waits until there is something to read; holds no buffer meanwhile when none is in use. Cancel safe.
     pub async fn readable(&self) -> io::Result<()> {
+        if self.full && self.stream.is_tls() {
+            return Ok(());
+        }
         self.stream.readable().await
     }
 
@@ -169,11 +174,12 @@ impl Wire {
         if self.buffer.capacity() - self.buffer.len() < want.max(1) {
             self.buffer.reserve(want.max(BUFFER));
         }
-        let before = self.buffer.len();
+        let (before, room) = (self.buffer.len(), self.buffer.capacity());
         let polled = self.poll_read_into_spare(cx);
         if self.buffer.is_empty() {
             self.stash.give(std::mem::take(&mut self.buffer));
         }
+        self.full = self.buffer.len() == room;
         ready!(polled)?;
         let count = self.buffer.len().saturating_sub(before);
         self.received += count as u64;

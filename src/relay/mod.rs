@@ -9,13 +9,16 @@
 mod downstream;
 mod wait;
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use bytes::BytesMut;
 
 use crate::net::wire::{Filled, Torn, Wire};
 use crate::protocol::error::Report;
 use crate::protocol::frame::Frame;
 use crate::protocol::outbox::Outbox;
-use crate::protocol::replies::Verdict;
+use crate::protocol::replies::{Event, Verdict};
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::backend as tag;
 use crate::server::Server;
@@ -132,9 +135,11 @@ pub async fn run<'a>(
 /// Relays what the server says of its own accord, once.
 pub async fn overhear(client: &mut Wire, server: &mut Server, session: &mut Session) -> Outcome {
     let mut relay = Relay::new(client, server, session, Hold::No, None);
-    match relay.server.wire.fill(1).await {
-        Ok(Filled::Bytes(_)) if relay.downstream().is_ok() && !relay.fatal => Outcome::Done(relay.part()),
-        _ => relay.server_ended().await,
+    // Readiness may be a false alarm, so what is not there is not waited for.
+    match poll_fn(|cx| Poll::Ready(relay.server.wire.poll_fill(cx, 1))).await {
+        Poll::Pending => Outcome::Done(Parting::default()),
+        Poll::Ready(Ok(Filled::Bytes(_))) if relay.downstream().is_ok() && !relay.fatal => Outcome::Done(relay.part()),
+        Poll::Ready(_) => relay.server_ended().await,
     }
 }
 
@@ -214,6 +219,9 @@ impl Relay<'_> {
 
     /// The last bytes, with the buffer that they are in, so that the server need not wait for the client.
     fn part(&mut self) -> Parting {
+        for note in std::mem::take(&mut self.held_notes) {
+            self.session.on_reply(Event::Done(Some(note)), tag::PARSE_COMPLETE, &[], &mut self.server.carried);
+        }
         if self.down.is_empty() {
             self.server.wire.done();
             return Parting::default();

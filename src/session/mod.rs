@@ -267,6 +267,11 @@ impl Session {
             Event::Done(Some(Note::Executed { statement, effects })) if server_tag == tag::COMMAND_COMPLETE => {
                 self.completed(&statement, effects, body, carried);
             }
+            Event::Done(Some(Note::Parsed { name, sent: Some(_) })) => {
+                if let Some(statement) = self.statements.get(&name) {
+                    statement.accept();
+                }
+            }
             Event::Failed(notes) | Event::Refused(notes) => self.undo(notes, carried),
             Event::Ready(status) => self.ready(status),
             Event::Parameter => {

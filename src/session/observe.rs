@@ -204,23 +204,38 @@ impl Session {
         if matches!(self.tx, Tx::Open(_)) || !self.pins.is_empty() {
             return None;
         }
-        self.answer_nothing(batch).or_else(|| self.answer_transaction(batch, plan))
+        self.answer_trifles(batch, plan).or_else(|| self.answer_transaction(batch, plan))
     }
 
-    /// Sync, Close of statements, and what is left of a copy that failed.
-    fn answer_nothing(&mut self, batch: Batch<'_>) -> Option<BytesMut> {
-        let closes = |body| matches!(frontend::object(body), Ok((Object::Statement, _)));
-        let trivial = batch.messages().all(|(frame, body)| match frame.tag {
-            tag::SYNC | tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => true,
-            tag::CLOSE => closes(body),
+    /// Sync, Close of statements, Parse of statements that a server has accepted before, and what is left of a
+    /// copy that failed.
+    ///
+    /// A Parse that is answered here needs no server, so that a client that prepares its statements first, and
+    /// cannot do anything else meanwhile, does not wait for one that it keeps others from giving back.
+    fn answer_trifles(&mut self, batch: Batch<'_>, plan: &Plan) -> Option<BytesMut> {
+        let trivial = batch.messages().zip(&plan.steps).all(|((frame, body), step)| match (frame.tag, step) {
+            (tag::SYNC | tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL, _) => true,
+            (tag::CLOSE, _) => matches!(frontend::object(body), Ok((Object::Statement, _))),
+            (tag::PARSE, Step::Parse(statement)) => {
+                let name = Parse::open(body).map(|parse| parse.name).unwrap_or_default();
+                !name.is_empty() && statement.is_accepted() && !self.statements.contains_key(name)
+            }
             _ => false,
         });
-        if !trivial {
+        // Two Parses of one name in one batch: the second must fail, as a server would have it.
+        let parses = batch.frames.iter().filter(|frame| frame.tag == tag::PARSE).count();
+        if !trivial || parses > 1 {
             return None;
         }
         let mut out = BytesMut::new();
-        for (frame, body) in batch.messages() {
+        for ((frame, body), step) in batch.messages().zip(&plan.steps) {
             match frame.tag {
+                tag::PARSE => {
+                    if let (Step::Parse(statement), Ok(parse)) = (step, Parse::open(body)) {
+                        self.statements.insert(parse.name.into(), Arc::clone(statement));
+                    }
+                    backend::empty(&mut out, answer::PARSE_COMPLETE);
+                }
                 tag::SYNC => backend::ready_for_query(&mut out, self.status()),
                 tag::CLOSE => {
                     if let Ok((_, name)) = frontend::object(body) {

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use foldhash::fast::FixedState;
@@ -26,6 +26,8 @@ pub struct Statement {
     pub analysis: Analysis,
     /// The statement itself, when it concerns the session.
     pub parsed: Option<Parsed>,
+    /// Whether some server has accepted it.
+    accepted: AtomicBool,
 }
 
 impl Statement {
@@ -33,7 +35,17 @@ impl Statement {
     pub fn new(id: u64, text: &[u8], types: &[u8], analysis: Analysis) -> Self {
         let concerns = analysis.effects.has(Effects::COMMANDS);
         let parsed = if concerns { command::parse(text).into_iter().next() } else { None };
-        Self { id, text: text.into(), types: types.into(), analysis, parsed }
+        Self { id, text: text.into(), types: types.into(), analysis, parsed, accepted: AtomicBool::new(false) }
+    }
+
+    /// Whether some server has accepted it.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// A server has accepted it.
+    pub fn accept(&self) {
+        self.accepted.store(true, Ordering::Relaxed);
     }
 
     /// The name it has on every server.
