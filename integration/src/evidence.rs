@@ -3,7 +3,11 @@
 //! `pg_stat_statements` counts every finished statement at once, on standbys too, with its text;
 //! `pg_stat_database` counts transactions, a second or so later. Neither asks Howdah. Statements
 //! are found by a pattern of `LIKE` on their text, in which PostgreSQL has replaced constants by
-//! `$1`, `$2`, …; comments and names remain, so tests mark what they look for by a name.
+//! `$1`, `$2`, …; comments and aliases remain, so tests mark what they look for by an alias.
+//!
+//! One trap: statements that differ in constants, aliases and comments alone are one entry, under
+//! the text of the first. Counting starts afresh with every check; within a check, marked
+//! statements must differ in shape, or `forget_calls` must stand between them.
 
 use std::fmt;
 

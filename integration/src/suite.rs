@@ -121,6 +121,8 @@ pub fn main(subject: Subject, overrides: &[(&str, &str)], checks: &[Check]) -> E
         eprintln!("not run under HOWDAH_DIRECT: these checks are about Howdah itself");
         return ExitCode::SUCCESS;
     }
+    // A failed check names its place; a backtrace through the executor adds nothing.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("runtime starts");
     runtime.block_on(async {
         let start = Instant::now();
@@ -136,6 +138,7 @@ async fn run(mut env: Env, overrides: &[(&str, &str)], checks: &[Check]) -> Exit
     for check in checks {
         let start = Instant::now();
         let log_before = env.howdah.as_ref().map_or(0, |howdah| howdah.log().len());
+        env.cluster.forget_calls().await;
         let outcome = tokio::time::timeout(DEADLINE, AssertUnwindSafe((check.run)(&env)).catch_unwind()).await;
         let verdict = match outcome {
             Ok(Ok(())) => "ok",
