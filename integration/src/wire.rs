@@ -98,13 +98,23 @@ impl Wire {
 
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.expect("the server reads");
+        self.try_send(bytes).await.expect("the server reads");
+    }
+
+    /// As [`Self::send`], for servers that may have hung up.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await
     }
 
     /// The next message.
     pub async fn receive(&mut self) -> Message {
         let message = tokio::time::timeout(DEADLINE, self.read_message()).await;
         message.expect("a message within the deadline").expect("the connection lives")
+    }
+
+    /// The next message, or none when the server has hung up.
+    pub async fn next_or_end(&mut self) -> Option<Message> {
+        self.read_message().await.ok()
     }
 
     /// The next message, if one comes within `patience`. Not cancel safe in the middle of a message.

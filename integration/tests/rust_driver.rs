@@ -83,11 +83,13 @@ async fn pipelined_queries(env: &Env) {
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&zero, &one];
     let divide = client.prepare("SELECT 1 / $1::int").await.unwrap();
     client.batch_execute("CREATE TABLE rs_pipe (n int)").await.unwrap();
+    let insert = client.prepare("INSERT INTO rs_pipe VALUES (1)").await.unwrap();
+    let count = client.prepare("SELECT count(*) FROM rs_pipe").await.unwrap();
     let (bad, written, good, seen) = tokio::join!(
         client.query_one(&divide, &parameters[..1]),
-        client.execute("INSERT INTO rs_pipe VALUES (1)", &[]),
+        client.execute(&insert, &[]),
         client.query_one(&divide, &parameters[1..]),
-        client.query_one("SELECT count(*) FROM rs_pipe", &[]),
+        client.query_one(&count, &[]),
     );
     assert_eq!(bad.unwrap_err().code(), Some(&SqlState::DIVISION_BY_ZERO));
     assert_eq!((written.unwrap(), good.unwrap().get::<_, i32>(0)), (1, 1));
