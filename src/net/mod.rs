@@ -1,3 +1,7 @@
 //! Sockets, TLS and buffers. Knows bytes, not messages.
 
+pub mod buffer;
+pub mod listen;
 pub mod stream;
+pub mod tls;
+pub mod wire;
