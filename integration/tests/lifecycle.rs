@@ -1,0 +1,207 @@
+//! Howdah starts, reloads, drains and ends.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation is how a test fails")]
+
+use std::time::{Duration, Instant};
+
+use howdah_integration::session::{Login, eventually, rows};
+use howdah_integration::suite::{self, Env, Subject};
+use howdah_integration::{Howdah, howdah};
+use tokio::process::Command;
+
+fn main() -> std::process::ExitCode {
+    suite::main(
+        Subject::Howdah,
+        &[],
+        howdah_integration::checks![
+            endpoints,
+            reload_adds_a_user,
+            reload_of_a_wrong_file_changes_nothing,
+            sigterm_drains,
+            sigint_ends_now,
+            kill_leaves_no_server_connection,
+            clients_that_hang_up_leave_nothing,
+            wrong_file_is_refused,
+            starts_before_its_nodes,
+        ],
+    )
+}
+
+/// The users of every configuration, and one more.
+fn users_and(name: &str, password: &str) -> String {
+    format!(
+        "[{{name: app, password: app-secret}}, {{name: howdah, password: howdah-secret}}, \
+          {{name: {name}, password: {password}}}]"
+    )
+}
+
+async fn endpoints(env: &Env) {
+    let howdah = env.howdah();
+    assert_eq!(howdah.http("/livez").await.unwrap().0, 200);
+    assert_eq!(howdah.http("/readyz").await.unwrap().0, 200);
+    assert_eq!(howdah.http("/nothing").await.unwrap().0, 404);
+    let (status, metrics) = howdah.http("/metrics").await.unwrap();
+    assert_eq!(status, 200);
+    let names = metrics.lines().filter(|line| line.starts_with("howdah_")).count();
+    assert!(names > 10 && metrics.contains("# HELP howdah_"), "{metrics}");
+}
+
+async fn reload_adds_a_user(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[]).await;
+    env.cluster.primary().query("CREATE ROLE late LOGIN PASSWORD 'late-secret'").await;
+    let before = Login::app(howdah.port).connect().await.unwrap();
+    rows(&before, "BEGIN; SET LOCAL work_mem = '5MB'; SELECT pg_current_xact_id()").await.unwrap();
+    let late = Login { user: "late".into(), password: "late-secret".into(), ..Login::app(howdah.port) };
+    assert!(late.connect().await.is_err(), "not yet");
+
+    howdah.reload(&env.cluster, &[("users", &users_and("late", "late-secret"))]);
+    eventually("the new user logs in", Duration::from_secs(10), async || late.connect().await.is_ok()).await;
+    let client = late.connect().await.unwrap();
+    assert_eq!(rows(&client, "SELECT current_user").await.unwrap()[0][0].as_deref(), Some("late"));
+    // The transaction that was open goes on as if nothing had happened.
+    assert_eq!(rows(&before, "SHOW work_mem").await.unwrap()[0][0].as_deref(), Some("5MB"));
+    rows(&before, "COMMIT").await.unwrap();
+
+    howdah.reload(&env.cluster, &[("users", &users_and("late", "'another secret'"))]);
+    eventually("the old password is refused", Duration::from_secs(10), async || late.connect().await.is_err()).await;
+}
+
+async fn reload_of_a_wrong_file_changes_nothing(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[]).await;
+    let client = Login::app(howdah.port).connect().await.unwrap();
+    howdah.reload(&env.cluster, &[("pool.sise", "5")]);
+    eventually("the fault is logged", Duration::from_secs(10), async || howdah.log().contains("pool.sise")).await;
+    rows(&client, "SELECT 1").await.unwrap();
+    rows(&Login::app(howdah.port).connect().await.unwrap(), "SELECT 1").await.unwrap();
+}
+
+async fn sigterm_drains(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[]).await;
+    let login = Login::app(howdah.port);
+    let busy = login.connect().await.unwrap();
+    rows(&busy, "CREATE TABLE IF NOT EXISTS drained (n int); TRUNCATE drained").await.unwrap();
+    rows(&busy, "BEGIN; INSERT INTO drained VALUES (1)").await.unwrap();
+    let idle = login.connect().await.unwrap();
+    rows(&idle, "SELECT 1").await.unwrap();
+
+    howdah.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(howdah.exit_status().is_none(), "a transaction is open");
+    assert!(login.connect().await.is_err(), "nobody new is let in");
+    assert!(!howdah.is_ready().await, "a load balancer is told");
+    rows(&busy, "INSERT INTO drained VALUES (2)").await.expect("the open transaction goes on");
+    rows(&busy, "COMMIT").await.expect("and commits");
+    assert_eq!(howdah.ended().await, Ok(0));
+    let count = env.cluster.primary().query_in("app", "SELECT count(*) FROM drained").await;
+    assert_eq!(count[0][0].as_deref(), Some("2"));
+}
+
+/// A Howdah with a user that nobody else has, and that user's login: its sessions are this Howdah's.
+async fn howdah_of_one_user(env: &Env, user: &str) -> (Howdah, Login) {
+    env.cluster.primary().query(&format!("CREATE ROLE {user} SUPERUSER LOGIN PASSWORD 'own'")).await;
+    env.cluster.caught_up(env.cluster.primary()).await;
+    let howdah = Howdah::start(&env.cluster, &[("users", &users_and(user, "own"))]).await;
+    let login = Login { user: user.into(), password: "own".into(), ..Login::app(howdah.port) };
+    (howdah, login)
+}
+
+async fn sigint_ends_now(env: &Env) {
+    let (howdah, login) = howdah_of_one_user(env, "interrupted").await;
+    let client = login.connect().await.unwrap();
+    rows(&client, "BEGIN; CREATE TABLE never_committed (n int)").await.unwrap();
+    let start = Instant::now();
+    howdah.signal("INT");
+    let ended = howdah.ended().await;
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(ended.is_ok(), "ended by itself, not by the signal: {ended:?}");
+    no_sessions_remain(env, "interrupted").await;
+    let found = env.cluster.primary().query_in("app", "SELECT to_regclass('never_committed')").await;
+    assert_eq!(found[0][0], None);
+}
+
+async fn no_sessions_remain(env: &Env, user: &str) {
+    for node in env.cluster.nodes() {
+        eventually(&format!("no session remains on {}", node.name), Duration::from_secs(10), async || {
+            node.sessions_of(user).await == 0
+        })
+        .await;
+    }
+}
+
+async fn kill_leaves_no_server_connection(env: &Env) {
+    let (howdah, login) = howdah_of_one_user(env, "killed").await;
+    let clients = futures_util::future::try_join_all((0..10).map(|_| login.connect())).await.unwrap();
+    let work = clients.iter().map(|client| async {
+        rows(client, "SELECT pg_sleep(0.2)").await.unwrap();
+        rows(client, "BEGIN; SELECT pg_current_xact_id(); SELECT pg_sleep(0.1)").await.unwrap();
+    });
+    futures_util::future::join_all(work).await;
+    assert!(env.cluster.primary().sessions_of("killed").await >= 10);
+    howdah.signal("KILL");
+    assert_eq!(howdah.ended().await, Err(9));
+    no_sessions_remain(env, "killed").await;
+}
+
+async fn clients_that_hang_up_leave_nothing(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[("pool.size", "2")]).await;
+    let login = Login::app(howdah.port);
+    for _ in 0..6 {
+        // In the middle of a statement, in a transaction, with a result half read.
+        let client = login.connect().await.unwrap();
+        let running = tokio::spawn(async move { client.batch_execute("BEGIN; SELECT pg_sleep(30)").await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        running.abort();
+    }
+    // Both servers of the pool are free again, or replaced, long before those statements would end.
+    let next = async {
+        let client = login.connect().await.unwrap();
+        rows(&client, "CREATE TABLE IF NOT EXISTS after_hangup (n int)").await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(10), next).await.expect("servers are free again");
+    eventually("nothing sleeps on", Duration::from_secs(10), async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid()";
+        env.cluster.primary().scalar(sql).await == "0"
+    })
+    .await;
+}
+
+async fn wrong_file_is_refused(env: &Env) {
+    let cases = [
+        ("pool: {sise: 5}", "pool.sise"),
+        ("pool: {size: many}", "pool.size"),
+        ("listen: [{address: 'nowhere'}]", "listen"),
+        ("pool: [", ""),
+    ];
+    for (number, (text, expected)) in cases.iter().enumerate() {
+        let file = env.cluster.directory().join(format!("wrong-{number}.yaml"));
+        std::fs::write(&file, text).unwrap();
+        for arguments in [["check"].as_slice(), &["run", "-c"]] {
+            let running = Command::new(howdah::binary()).args(arguments).arg(&file).kill_on_drop(true).output();
+            let output =
+                tokio::time::timeout(Duration::from_secs(10), running).await.expect("refused at once").unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(2), "{arguments:?} {text}: {said}");
+            assert!(said.contains(expected), "{arguments:?} {text}: {expected} is not in {said}");
+        }
+    }
+    let good = Command::new(howdah::binary()).arg("check").arg(env.howdah().file()).output().await.unwrap();
+    assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));
+}
+
+/// Nodes may start after Howdah: it waits for them, and is not ready until then.
+async fn starts_before_its_nodes(_env: &Env) {
+    let cluster = howdah_integration::TestCluster::start().await;
+    for node in cluster.nodes() {
+        node.stop(howdah_integration::node::Shutdown::Fast).await;
+    }
+    let howdah = Howdah::spawn(&cluster, &[("clusters.main.monitor.interval", "500ms")]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(howdah.exit_status().is_none(), "it ended:\n{}", howdah.log());
+    assert!(!howdah.is_ready().await);
+    for node in cluster.nodes() {
+        node.start().await;
+    }
+    eventually("it is ready", Duration::from_secs(15), async || howdah.is_ready().await).await;
+    let client = Login::app(howdah.port).connect().await.unwrap();
+    rows(&client, "CREATE TABLE at_last (n int)").await.unwrap();
+}
