@@ -37,7 +37,7 @@ impl Source {
     }
 
     pub(crate) fn fault(&self, at: usize, what: &str) -> String {
-        let line = 1 + self.raw.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count();
+        let line = 1 + self.raw[..at].matches('\n').count();
         format!("{}:{line}: {what}", self.path)
     }
 
