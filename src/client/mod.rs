@@ -1,1 +1,18 @@
-//! (being built)
+//! One client connection, from the first byte to the last.
+//!
+//! This room puts the others together: it reads batches, asks the session what they need and the router
+//! where that is to be had, borrows a server and has the relay do the work. It decides nothing about SQL,
+//! positions or pools itself.
+
+pub mod answer;
+mod attach;
+pub mod authenticate;
+mod batch;
+pub mod counters;
+pub mod directory;
+mod exchange;
+mod farewell;
+pub mod listener;
+pub mod services;
+pub mod startup;
+mod task;

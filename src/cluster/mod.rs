@@ -1,1 +1,205 @@
-//! (being built)
+//! What a cluster is right now: who is the primary, who lags, who is down. And the waiting rooms:
+//! for a primary, and for a replica that has seen enough.
+//!
+//! ```text
+//!   node --probe--> monitor --look, sample, replay--> shared --publishes--> View --> router
+//!                      ^                                 |
+//!                      +---- errands <-- waiters <-------+---- wakes whoever waited
+//! ```
+//!
+//! Roles are discovered, never configured. Facts are gathered here and judged in the pure rooms
+//! (`roles`, `health`, `position`, `router::view`). Clients and pools are unknown here.
+
+pub mod catalog;
+mod clock;
+mod health;
+mod monitor;
+mod position;
+mod probe;
+mod roles;
+mod shared;
+mod waiters;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::Guard;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
+
+use crate::config::model::{self, Consistency};
+use crate::protocol::error::Report;
+use crate::protocol::sqlstate::SqlState;
+use crate::router::view::View;
+use crate::router::view::needs::{CatchUp, Needs, Seen};
+use crate::server::connect::Login;
+use crate::types::{ClusterName, DatabaseName, Lsn};
+use monitor::Monitor;
+use shared::{Drain, Shared};
+use waiters::{Place, Want};
+
+pub use clock::{SessionClock, WriteClock};
+
+/// A primary and its standbys, being watched. The watching ends when this is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    name: ClusterName,
+    shared: Arc<Shared>,
+    /// Closed on drop, which ends the tasks.
+    _stop: watch::Sender<()>,
+}
+
+/// There was no primary until the deadline.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cluster {0} has no primary")]
+pub struct NoPrimary(ClusterName);
+
+impl NoPrimary {
+    /// What the client is told.
+    pub fn report(&self) -> Report {
+        Report::error(SqlState::CANNOT_CONNECT_NOW, self.to_string())
+            .hint("statements wait so long for a primary as clusters.<name>.hold says; SHOW NODES tells what is wrong with each node")
+    }
+}
+
+/// What was waited for did not come in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it did not come in time")]
+pub struct Expired;
+
+impl Cluster {
+    /// Starts watching the nodes of `config` with one task each, spawned on `tasks`. `login` says how
+    /// the monitor logs in to a node.
+    pub fn start(config: &model::Cluster, login: impl Fn(&model::Node) -> Login, tasks: &mut JoinSet<()>) -> Arc<Self> {
+        let shared = Arc::new(Shared::new(config, Instant::now()));
+        let (stop, stopped) = watch::channel(());
+        for (index, node) in config.nodes.iter().enumerate() {
+            let monitor = Monitor {
+                shared: Arc::clone(&shared),
+                index,
+                login: login(node),
+                interval: config.monitor.interval,
+                timeout: config.monitor.timeout,
+            };
+            tasks.spawn(monitor.run(stopped.clone()));
+        }
+        Arc::new(Self { name: config.name.clone(), shared, _stop: stop })
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &ClusterName {
+        &self.name
+    }
+
+    /// The cluster as it is. Meant to be looked at and let go; use [`Self::snapshot`] to keep it.
+    pub fn view(&self) -> Guard<Arc<View>> {
+        self.shared.load()
+    }
+
+    /// The cluster as it is, to keep.
+    pub fn snapshot(&self) -> Arc<View> {
+        self.shared.view()
+    }
+
+    /// Tells of every change of the view's epoch.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.shared.epochs()
+    }
+
+    // === What was written, and what a read must therefore see ===
+
+    /// The clock of a database's writes; one per name, to be asked for once per client.
+    pub fn database(&self, name: &DatabaseName) -> Arc<WriteClock> {
+        self.shared.clocks.of(name)
+    }
+
+    /// The primary has acknowledged something that may have been a write, or may have without our
+    /// hearing of it. To be called before the acknowledgement (`CommandComplete` and, in the
+    /// extended protocol, `ReadyForQuery`) is passed on. Never waits.
+    pub fn wrote(&self, database: &WriteClock, session: &mut SessionClock) {
+        let round = self.shared.rounds.next();
+        database.rise(round);
+        session.round = session.round.max(round);
+    }
+
+    /// A replica has answered a read of this session, whose later reads must not see less. Without
+    /// this call reads never miss a write but may go back in time with regard to what others wrote.
+    pub fn read(&self, node: usize, incarnation: u64, session: &mut SessionClock) {
+        session.seen = Some(Seen { node, incarnation, round: self.shared.rounds.next() });
+    }
+
+    /// What a read that arrives now must see.
+    pub fn needs(
+        &self,
+        level: Consistency,
+        database: &WriteClock,
+        session: &SessionClock,
+        min_lsn: Option<Lsn>,
+    ) -> Needs {
+        let round = match level {
+            Consistency::Eventual => 0,
+            Consistency::Session => session.round,
+            Consistency::Database => session.round.max(database.round()),
+            Consistency::Strong => self.shared.rounds.next(),
+        };
+        let seen = if level == Consistency::Eventual { None } else { session.seen };
+        Needs { round, min_lsn: min_lsn.unwrap_or_default(), seen }
+    }
+
+    // === Waiting ===
+
+    /// Waits until a replica has seen enough, none can any more, or roles have changed: route again then.
+    /// Cancel safe.
+    pub async fn catch_up(&self, wait: &CatchUp, until: Instant) -> Result<(), Expired> {
+        self.wait(Want::CatchUp(*wait), until).await
+    }
+
+    /// Waits for a replay position of replica `node` that was requested after this call (a server
+    /// connection may rely only on positions requested after it was made). Returns at once when the
+    /// node is no replica, or has another incarnation meanwhile: route again in any case. Cancel safe.
+    pub async fn poll(&self, node: usize, until: Instant) -> Result<(), Expired> {
+        let incarnation = self.view().nodes.get(node).map_or(0, |node| node.incarnation);
+        self.wait(Want::Replay { node, incarnation, after: Instant::now() }, until).await
+    }
+
+    async fn wait(&self, want: Want, until: Instant) -> Result<(), Expired> {
+        let mut place: Place = self.shared.waiters.join(want);
+        if waiters::is_over(&self.view(), &want) {
+            return Ok(());
+        }
+        self.shared.ring();
+        timeout_at(until.into(), place.satisfied()).await.map_err(|_| Expired)
+    }
+
+    /// Waits until there is a primary. Cancel safe.
+    pub async fn hold(&self, deadline: Instant) -> Result<(), NoPrimary> {
+        let mut epochs = self.changed();
+        let primary = async {
+            while self.view().primary.is_none() {
+                if epochs.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        timeout_at(deadline.into(), primary).await.map_err(|_| NoPrimary(self.name.clone()))
+    }
+
+    // === Tips and orders ===
+
+    /// Somebody has reason to think that node `node` is not what the view says (25006 from a primary, 57P01, a lost
+    /// connection): it is looked at now. Cheap; many calls make one look.
+    pub fn suspect(&self, node: usize) {
+        self.shared.suspect(node);
+    }
+
+    /// Gives node `node` no new reads until [`Self::restore`].
+    pub fn drain(&self, node: usize) {
+        self.shared.set_draining(node, Drain::Drain);
+    }
+
+    /// Ends [`Self::drain`].
+    pub fn restore(&self, node: usize) {
+        self.shared.set_draining(node, Drain::Restore);
+    }
+}

@@ -2,12 +2,79 @@
 //!
 //! No room asks for "the configuration"; `app` passes each its part and, after a reload, the change.
 
+mod address;
+mod agree;
+pub mod diff;
+pub mod fault;
+mod file;
 pub mod model;
+mod resolve;
 pub mod secret;
+mod units;
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+pub use diff::{Change, diff};
+pub use fault::{Fault, Faults};
 
 use model::{Config, Database, Destination, PoolOverrides, PoolSettings, Routing, RoutingOverrides, User};
+use secret::{Form, Secret};
+
+/// Reads the configuration in the file `path`; relative paths in it start from its directory.
+pub fn load(path: &Path) -> Result<Config, Faults> {
+    /// No configuration is this long; what is was given by mistake.
+    const LONGEST: u64 = 16 * 1024 * 1024;
+    let unreadable = |reason: String| {
+        let right = "give the path of a readable YAML file";
+        Fault::new(path.display().to_string(), format!("cannot be read ({reason})"), right)
+    };
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let read = file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    if read as u64 > LONGEST {
+        return Err(unreadable("larger than 16 MiB".to_owned()).into());
+    }
+    parse(&text, path.parent().unwrap_or(path))
+}
+
+/// Reads the configuration in `text`; relative paths in it start from `base_dir`, and `${VAR}` is taken
+/// from the process's environment.
+pub fn parse(text: &str, base_dir: &Path) -> Result<Config, Faults> {
+    parse_in(text, base_dir, &|name| env::var(name).ok())
+}
+
+fn parse_in(text: &str, base_dir: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Faults> {
+    let tree = file::parse(text)?;
+    let mut reader = file::Reader::new(environment, base_dir);
+    let config = resolve::resolve(&tree, &mut reader);
+    let mut faults = reader.faults;
+    // A key that could not be read looks absent; to call it missing as well would mislead.
+    let read: BTreeSet<String> = faults.iter().map(|fault| fault.path.clone()).collect();
+    faults.extend(agree::check(&config).into_iter().filter(|fault| !read.contains(&fault.path)));
+    Faults::or(faults, config)
+}
+
+/// Every key that the reader understands, as `clusters.*.nodes[].address`: `[]` stands for any entry of
+/// a list, `*` for any name.
+pub fn known_keys() -> BTreeSet<String> {
+    // One entry of everything, so that everything in it is asked for; its faults do not matter.
+    const ONE_OF_EACH: &str = "{listen: [{}], users: [{}], clusters: {any: {nodes: [{}]}}, databases: [{}]}";
+    let Ok(tree) = file::parse(ONE_OF_EACH) else { return BTreeSet::new() };
+    let mut reader = file::Reader::new(&|_| None, Path::new(""));
+    resolve::resolve(&tree, &mut reader);
+    reader.asked
+}
 
 impl Config {
+    /// What is allowed and yet seldom meant, one sentence each, beginning with the key.
+    pub fn warnings(&self) -> Vec<String> {
+        agree::warnings(self)
+    }
+
     /// The user of this name.
     pub fn user(&self, name: &str) -> Option<&User> {
         self.users.iter().find(|user| user.name.as_str() == name)
@@ -36,10 +103,18 @@ impl Config {
             cluster: entry.cluster.clone(),
             server_database: entry.server_database.clone().unwrap_or_else(|| database.into()),
             server_user: user.server_user.clone().unwrap_or_else(|| user.name.clone()),
-            server_password: user.server_password.clone().or_else(|| user.password.clone()),
+            server_password: user.server_password.clone().or_else(|| usable(user.password.as_ref()?)),
             pool,
             routing,
         })
+    }
+}
+
+/// A verifier proves that somebody else knows the password; with it nobody can log in.
+fn usable(password: &Secret) -> Option<Secret> {
+    match password.form() {
+        Form::Clear | Form::Md5 => Some(password.clone()),
+        Form::Scram => None,
     }
 }
 
@@ -61,3 +136,6 @@ impl Routing {
         self.max_lag = over.max_lag.unwrap_or(self.max_lag);
     }
 }
+
+#[cfg(test)]
+mod tests;

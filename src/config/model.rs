@@ -81,7 +81,7 @@ pub struct ClientTls {
     pub client_ca: Option<PathBuf>,
 }
 
-/// How a client proves who it is (pg_hba.conf's method names).
+/// How a client proves who it is (`pg_hba.conf`'s method names).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMethod {
     /// No proof is asked.

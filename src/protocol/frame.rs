@@ -53,6 +53,14 @@ impl Frame {
         matches!(self.part, Part::Whole | Part::Tail)
     }
 
+    /// What the message's length word says. Only for pieces that start a message.
+    #[must_use]
+    pub fn length(self, buffer: &[u8]) -> usize {
+        debug_assert!(self.is_start());
+        let at = self.start;
+        u32::from_be_bytes([buffer[at + 1], buffer[at + 2], buffer[at + 3], buffer[at + 4]]) as usize
+    }
+
     /// The bytes after the header, as far as this piece holds them. Only for pieces that start a message.
     #[must_use]
     pub fn body(self, buffer: &[u8]) -> &[u8] {
@@ -118,13 +126,13 @@ impl Framer {
         self.remaining > 0
     }
 
-    /// The next frame of `buffer` at `at`. `incomplete` says, by tag, what to do with a message
-    /// that is not all here.
+    /// The next frame of `buffer` at `at`. `incomplete` says, by tag, bytes in all and bytes here, what to do
+    /// with a message that is not all here.
     pub fn next(
         &mut self,
         buffer: &[u8],
         at: usize,
-        incomplete: impl Fn(u8) -> Incomplete,
+        incomplete: impl Fn(u8, usize, usize) -> Incomplete,
     ) -> Result<Next, FrameError> {
         let here = buffer.len() - at;
         if self.remaining > 0 {
@@ -143,7 +151,7 @@ impl Framer {
         if here >= total {
             return Ok(Next::Frame(Frame { tag, start: at, len: total, part: Part::Whole }));
         }
-        if incomplete(tag) == Incomplete::Wait || here == HEADER {
+        if incomplete(tag, total, here) == Incomplete::Wait || here == HEADER {
             return Ok(Next::Need { missing: total - here });
         }
         self.tag = tag;
@@ -184,7 +192,7 @@ mod tests {
             buffer.extend_from_slice(&stream[fed..end]);
             fed = end;
             let mut at = 0;
-            while let Next::Frame(frame) = framer.next(&buffer, at, |_| incomplete).unwrap() {
+            while let Next::Frame(frame) = framer.next(&buffer, at, |_, _, _| incomplete).unwrap() {
                 assert!(frame.start == at && frame.end() <= buffer.len());
                 let bytes = &buffer[frame.start..frame.end()];
                 if frame.is_start() {
@@ -219,7 +227,7 @@ mod tests {
         for length in [0u32, 3, 0x3FFF_FFFF, u32::MAX] {
             let mut buffer = vec![b'Q'];
             buffer.extend_from_slice(&length.to_be_bytes());
-            let found = Framer::default().next(&buffer, 0, |_| Incomplete::Stream);
+            let found = Framer::default().next(&buffer, 0, |_, _, _| Incomplete::Stream);
             assert_eq!(found, Err(FrameError::Length { tag: b'Q', length }));
         }
     }

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod error;
 pub mod frame;
 pub mod frontend;
+pub mod outbox;
 pub mod replies;
 pub mod sqlstate;
 pub mod startup;

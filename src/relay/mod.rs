@@ -1,1 +1,310 @@
-//! (being built)
+//! One batch: the client's messages to its server, the server's replies to the client.
+//!
+//! Sees a client's wire, a server and a session; never the lease, the pool or the route.
+//!
+//! The budget: per message no allocation, no lock, no clock, no wait but for I/O; per batch one read and
+//! one write per direction. Rows are relayed as spans of the buffer that the read filled. While one side
+//! does not take its bytes, the other is not read, so memory stays bounded whatever a message's size.
+
+mod downstream;
+mod wait;
+
+use bytes::BytesMut;
+
+use crate::net::wire::{Filled, Torn, Wire};
+use crate::protocol::error::Report;
+use crate::protocol::frame::Frame;
+use crate::protocol::outbox::Outbox;
+use crate::protocol::replies::Verdict;
+use crate::protocol::sqlstate::SqlState;
+use crate::protocol::tag::backend as tag;
+use crate::server::Server;
+use crate::session::encode::Upstream;
+use crate::session::{Batch, Note, Plan, Session};
+use wait::Happened;
+
+/// When a batch counts as dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// When the server owes nothing, or waits for `CopyData`.
+    Replied,
+    /// When everything is sent: more of the same follows, and the server may say nothing before it.
+    Sent,
+}
+
+/// Whether answers may be kept back until it is certain that they will be good ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// They go to the client as they come.
+    No,
+    /// They are kept back, as long as they are few: should a standby refuse, nothing was said.
+    Answers,
+}
+
+/// Bytes of answers that are kept back at most.
+const HELD: usize = 16 * 1024;
+
+/// What became of a batch.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is dealt with. What the client has not been sent yet.
+    Done(Parting),
+    /// The standby would not do it, and the client does not know: it can be done elsewhere.
+    Elsewhere {
+        /// The SQLSTATE, when the standby gave one; none when it hung up.
+        code: Option<SqlState>,
+    },
+    /// The client is gone; the server may be busy with its statement.
+    ClientGone,
+    /// The server is gone.
+    ServerLost {
+        /// Whether its own farewell was relayed to the client.
+        told: bool,
+    },
+}
+
+/// The last bytes for the client, which the server need not wait for.
+#[derive(Debug, Default)]
+pub struct Parting {
+    outbox: Outbox,
+    buffer: BytesMut,
+}
+
+impl Parting {
+    /// Sends it.
+    pub async fn send(mut self, client: &mut Wire) -> std::io::Result<()> {
+        let result = client.send_outbox(&mut self.outbox, &self.buffer).await;
+        client.keep(self.buffer);
+        result
+    }
+}
+
+/// One batch on its way.
+struct Relay<'a> {
+    client: &'a mut Wire,
+    server: &'a mut Server,
+    session: &'a mut Session,
+    up: Outbox,
+    down: Outbox,
+    hold: Hold,
+    acknowledge: Option<&'a mut (dyn FnMut() + Send)>,
+    /// Whether anything was written to the client.
+    said: bool,
+    /// What a message that streams through is to become.
+    streaming: Verdict,
+    /// The server's last error.
+    error: Option<SqlState>,
+    /// The server said farewell.
+    fatal: bool,
+    /// The client half of the connection is not watched any more: its end was seen behind pipelined messages.
+    client_ended: bool,
+    /// Notes of what succeeded while answers were held, to be unsaid.
+    held_notes: Vec<Note>,
+}
+
+/// One batch, and how to treat it.
+pub struct Job<'a> {
+    /// Its messages, in the client's buffer.
+    pub frames: &'a [Frame],
+    /// What the session learnt of them.
+    pub plan: &'a Plan,
+    /// When it counts as dealt with.
+    pub until: Until,
+    /// Whether answers may be kept back.
+    pub hold: Hold,
+    /// To be called when the server has said that something is done, before the client hears of it.
+    pub acknowledge: Option<&'a mut (dyn FnMut() + Send)>,
+}
+
+/// Sends the messages of `job` to the server and relays the replies. Not cancel safe: a server whose
+/// future was dropped owes replies, and is therefore not clean.
+pub async fn run<'a>(
+    client: &'a mut Wire,
+    server: &'a mut Server,
+    session: &'a mut Session,
+    job: Job<'a>,
+) -> Outcome {
+    let mut relay = Relay::new(client, server, session, job.hold, job.acknowledge);
+    relay.encode(job.frames, job.plan);
+    relay.pump(job.until).await
+}
+
+/// Relays what the server says of its own accord, once.
+pub async fn overhear(client: &mut Wire, server: &mut Server, session: &mut Session) -> Outcome {
+    let mut relay = Relay::new(client, server, session, Hold::No, None);
+    match relay.server.wire.fill(1).await {
+        Ok(Filled::Bytes(_)) if relay.downstream().is_ok() && !relay.fatal => Outcome::Done(relay.part()),
+        _ => relay.server_ended().await,
+    }
+}
+
+impl<'a> Relay<'a> {
+    fn new(
+        client: &'a mut Wire,
+        server: &'a mut Server,
+        session: &'a mut Session,
+        hold: Hold,
+        acknowledge: Option<&'a mut (dyn FnMut() + Send)>,
+    ) -> Self {
+        Self {
+            client,
+            server,
+            session,
+            up: Outbox::default(),
+            down: Outbox::default(),
+            hold,
+            acknowledge,
+            said: false,
+            streaming: Verdict::Relay,
+            error: None,
+            fatal: false,
+            client_ended: false,
+            held_notes: Vec::new(),
+        }
+    }
+}
+
+impl Relay<'_> {
+    fn encode(&mut self, frames: &[Frame], plan: &Plan) {
+        let mut upstream =
+            Upstream { carried: &mut self.server.carried, replies: &mut self.server.replies, out: &mut self.up };
+        self.session.prelude(&mut upstream);
+        let batch = Batch { buffer: self.client.bytes(), frames };
+        self.session.encode(batch, plan, &mut upstream);
+        let ends = frames.last().is_none_or(|frame| frame.is_end());
+        self.server.wire.tear(if ends { Torn::Whole } else { Torn::Midway });
+        let told = &mut self.down;
+        self.session.catch_up(&mut self.server.carried, |name, value| {
+            told.make(|out| crate::protocol::backend::parameter_status(out, name, value));
+        });
+    }
+
+    async fn pump(mut self, until: Until) -> Outcome {
+        self.answer_what_is_due();
+        loop {
+            if self.is_done(until) {
+                return Outcome::Done(self.part());
+            }
+            match self.wait().await {
+                Happened::Written => {}
+                Happened::ServerSpoke => match self.downstream() {
+                    Ok(()) if self.is_refused() => return self.elsewhere(),
+                    Ok(()) => {}
+                    Err(unexpected) => {
+                        tracing::error!(server = %self.server.id, %unexpected, "server connection closed");
+                        self.server.break_off("unexpected message");
+                        return Outcome::ServerLost { told: false };
+                    }
+                },
+                Happened::ServerEnded => return self.server_ended().await,
+                Happened::ClientSpoke => {}
+                Happened::ClientEnded if self.client.unframed() > 0 => self.client_ended = true,
+                Happened::ClientEnded | Happened::ClientFailed => return Outcome::ClientGone,
+            }
+        }
+    }
+
+    fn is_done(&self, until: Until) -> bool {
+        let sent = self.up.is_empty();
+        match until {
+            Until::Sent => sent && self.down.is_empty(),
+            Until::Replied => sent && (self.server.replies.is_empty() || self.server.replies.copying_in()),
+        }
+    }
+
+    /// The last bytes, with the buffer that they are in, so that the server need not wait for the client.
+    fn part(&mut self) -> Parting {
+        if self.down.is_empty() {
+            self.server.wire.done();
+            return Parting::default();
+        }
+        Parting { outbox: std::mem::take(&mut self.down), buffer: self.server.wire.take_framed() }
+    }
+
+    /// Whether a standby refused what the primary would do, and the client has not heard of it.
+    fn is_refused(&self) -> bool {
+        self.hold == Hold::Answers && !self.said && (self.fatal || self.error.is_some_and(is_refusal))
+    }
+
+    fn elsewhere(mut self) -> Outcome {
+        let mut notes = self.server.replies.abandon();
+        self.held_notes.reverse();
+        notes.append(&mut self.held_notes);
+        self.session.unsay(notes);
+        // It may hold what its attempt left behind: an advisory lock survives a failed statement.
+        self.server.break_off("refused a statement");
+        Outcome::Elsewhere { code: self.error }
+    }
+
+    async fn server_ended(mut self) -> Outcome {
+        self.server.break_off("closed by the server");
+        if self.hold == Hold::Answers && !self.said {
+            return self.elsewhere();
+        }
+        let notes = self.server.replies.abandon();
+        self.session.undo(notes, &mut self.server.carried);
+        let told = self.fatal;
+        if self.part().send(self.client).await.is_err() {
+            return Outcome::ClientGone;
+        }
+        Outcome::ServerLost { told }
+    }
+
+    /// What Howdah answers itself, as far as its turn has come.
+    fn answer_what_is_due(&mut self) {
+        while let Some((tag, note)) = self.server.replies.take_answered() {
+            self.down.make(|out| crate::protocol::backend::empty(out, tag));
+            self.keep_note(note);
+        }
+    }
+
+    fn keep_note(&mut self, note: Option<Note>) {
+        if self.hold == Hold::Answers {
+            self.held_notes.extend(note);
+        }
+    }
+
+    fn refuse(&mut self, notes: &[Note]) {
+        let report = notes.iter().rev().find_map(|note| match note {
+            Note::Refused(report) => Some((**report).clone()),
+            _ => None,
+        });
+        let report = report.unwrap_or_else(|| Report::error(SqlState::INTERNAL_ERROR, "refused"));
+        self.down.make(|out| report.encode(out));
+    }
+}
+
+/// Errors of a standby that the primary would not give, or not now (docs/routing.md).
+fn is_refusal(code: SqlState) -> bool {
+    matches!(
+        code,
+        SqlState::READ_ONLY_SQL_TRANSACTION
+            | SqlState::FEATURE_NOT_SUPPORTED
+            | SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE
+            | SqlState::T_R_SERIALIZATION_FAILURE
+            | SqlState::T_R_DEADLOCK_DETECTED
+            | SqlState::ADMIN_SHUTDOWN
+            | SqlState::CRASH_SHUTDOWN
+            | SqlState::CANNOT_CONNECT_NOW
+            | SqlState::TOO_MANY_CONNECTIONS
+            | SqlState::UNDEFINED_TABLE
+            | SqlState::UNDEFINED_COLUMN
+            | SqlState::UNDEFINED_FUNCTION
+            | SqlState::UNDEFINED_OBJECT
+            | SqlState::UNDEFINED_SCHEMA
+            | SqlState::INTERNAL_ERROR
+    )
+}
+
+/// Types of server messages that stream through rather than wait until they are whole.
+const fn streams(tag: u8) -> bool {
+    matches!(
+        tag,
+        tag::DATA_ROW
+            | tag::COPY_DATA
+            | tag::ROW_DESCRIPTION
+            | tag::PARAMETER_DESCRIPTION
+            | tag::FUNCTION_CALL_RESPONSE
+            | tag::NOTIFICATION_RESPONSE
+    )
+}

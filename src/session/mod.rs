@@ -1,1 +1,524 @@
-//! (being built)
+//! What one client believes about its session, kept while servers come and go.
+//!
+//! Batches and replies in, bytes and decisions out. This room never waits, reads no socket and knows
+//! neither nodes nor pools; it cannot say where a statement runs, only what the statement needs.
+//!
+//! ```text
+//!            BEGIN                      first statement              COMMIT, ROLLBACK
+//!   Idle ------------> Deferred ------------------------> Open --------------------> Idle
+//!     \                    \__ COMMIT, ROLLBACK: answered here ____________________/
+//!      \__ any other statement that opens a transaction block: as the server's status says
+//! ```
+
+pub mod carried;
+pub mod encode;
+mod observe;
+pub mod parameters;
+pub mod pins;
+pub mod registry;
+pub mod settings;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::auth::Authenticated;
+use crate::protocol::error::Report;
+use crate::protocol::replies::Event;
+use crate::protocol::tag::{TransactionStatus, backend as tag};
+use crate::protocol::text::split_cstr;
+use crate::sql::Effects;
+use crate::sql::command::{Command, Parsed, Scope, TransactionModes, Value as Argument};
+use carried::Carried;
+pub use observe::{Batch, Intent, Plan, Work};
+use parameters::Parameters;
+use pins::{Pins, Reason};
+use registry::{Registry, Statement};
+use settings::{Ledger, Settings, Value};
+
+/// What a server's reply queue remembers for the session.
+#[derive(Debug)]
+pub enum Note {
+    /// A Query with commands: which, and how many of its statements are done.
+    Query {
+        /// Its statements; empty when none of them concerns the session.
+        statements: Vec<Parsed>,
+        /// What else the session must know of it.
+        effects: Effects,
+        /// Statements done so far.
+        done: usize,
+    },
+    /// The BEGIN that the client was told had happened.
+    Begin,
+    /// The client's Parse of a named statement; undone by what the name meant before.
+    Parsed {
+        /// The client's name.
+        name: Box<[u8]>,
+        /// The statement, when the server was asked to parse it too.
+        sent: Option<u64>,
+    },
+    /// The client's Parse of the unnamed statement.
+    Unnamed,
+    /// A Parse of ours that gives the server a statement that the client believes is there.
+    Supplied(Option<u64>),
+    /// The client's Close of a named statement.
+    Closed {
+        /// The client's name.
+        name: Box<[u8]>,
+        /// What it meant.
+        statement: Arc<Statement>,
+    },
+    /// A Close of ours that makes room.
+    Evicted(Arc<Statement>),
+    /// An Execute of a statement that concerns the session.
+    Executed {
+        /// The statement.
+        statement: Parsed,
+        /// What else the session must know of it.
+        effects: Effects,
+    },
+    /// Something that Howdah refuses, in PostgreSQL's words.
+    Refused(Box<Report>),
+}
+
+/// A transaction that the client began and no server knows of yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deferred {
+    /// The statement that began it, as the client wrote it.
+    pub text: Box<[u8]>,
+    /// What it asked for.
+    pub modes: TransactionModes,
+}
+
+/// Where the client is in a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tx {
+    /// Outside.
+    Idle,
+    /// Inside one that no server has begun.
+    Deferred(Deferred),
+    /// Inside one that its server has begun.
+    Open(TransactionStatus),
+}
+
+/// A portal: what it runs, and the `set_config` calls whose arguments its Bind gave.
+#[derive(Debug)]
+struct Portal {
+    statement: Arc<Statement>,
+    parsed: Option<Parsed>,
+}
+
+/// Cursors and channels that a rollback brings back.
+type Transactional = (std::collections::HashSet<String>, std::collections::HashSet<String>);
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    registry: Arc<Registry>,
+    statements: HashMap<Box<[u8]>, Arc<Statement>>,
+    unnamed: Option<Arc<Statement>>,
+    portals: HashMap<Box<[u8]>, Portal>,
+    ledger: Ledger,
+    /// The settings of the server that is lent to this client, while one is.
+    server: Ledger,
+    /// The parameters as the client was last told.
+    pub believed: Arc<Parameters>,
+    tx: Tx,
+    pins: Pins,
+    before: Option<Box<Transactional>>,
+    /// Whether something failed since the transaction, or the implicit one of this batch, began.
+    failed: bool,
+    /// What the current transaction did that a pin may begin or end with.
+    doubt: Effects,
+}
+
+impl Session {
+    /// The session of a client that has proved who it is. `startup` are the settings of its startup packet.
+    #[must_use]
+    pub fn new(
+        _proof: &Authenticated,
+        registry: Arc<Registry>,
+        startup: Arc<Settings>,
+        believed: Arc<Parameters>,
+        pins: Pins,
+    ) -> Self {
+        Self {
+            registry,
+            statements: HashMap::new(),
+            unnamed: None,
+            portals: HashMap::new(),
+            ledger: Ledger::new(Arc::clone(&startup), startup),
+            server: Ledger::new(Arc::default(), Arc::default()),
+            believed,
+            tx: Tx::Idle,
+            pins,
+            before: None,
+            failed: false,
+            doubt: Effects::default(),
+        }
+    }
+
+    /// Where the client is in a transaction.
+    #[must_use]
+    pub const fn tx(&self) -> &Tx {
+        &self.tx
+    }
+
+    /// The transaction status as the client believes it.
+    #[must_use]
+    pub const fn status(&self) -> TransactionStatus {
+        match &self.tx {
+            Tx::Idle => TransactionStatus::Idle,
+            Tx::Deferred(_) => TransactionStatus::InTransaction,
+            Tx::Open(status) => *status,
+        }
+    }
+
+    /// Why the client keeps its server.
+    #[must_use]
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// How many named statements the client has prepared.
+    #[must_use]
+    pub fn prepared_count(&self) -> usize {
+        self.statements.len()
+    }
+
+    /// The settings that hold for the client.
+    #[must_use]
+    pub const fn settings(&self) -> &Arc<Settings> {
+        self.ledger.current()
+    }
+
+    /// A server is lent: gives the SQL that makes it carry the client's settings, if it does not.
+    pub fn attach(&mut self, carried: &mut Carried) -> Option<String> {
+        self.server = Ledger::new(Arc::default(), Arc::clone(&carried.settings));
+        if Arc::ptr_eq(&carried.settings, self.ledger.current()) {
+            return None;
+        }
+        let difference = carried.settings.difference(self.ledger.current());
+        if difference.is_none() && *carried.settings == **self.ledger.current() {
+            carried.settings = Arc::clone(self.ledger.current());
+        }
+        difference
+    }
+
+    /// The server has taken over the client's settings.
+    pub fn attached(&mut self, carried: &mut Carried) {
+        carried.settings = Arc::clone(self.ledger.current());
+        self.server = Ledger::new(Arc::default(), Arc::clone(&carried.settings));
+    }
+
+    /// The server is about to go back: it keeps what it carries.
+    pub fn detach(&mut self, carried: &mut Carried) {
+        carried.settings = Arc::clone(self.server.current());
+        self.portals.clear();
+    }
+
+    /// The server is lost, and with it everything that lived there only.
+    pub fn lost(&mut self) {
+        self.tx = Tx::Idle;
+        self.failed = false;
+        self.pins.discard_all();
+        self.portals.clear();
+        self.ledger.rollback();
+    }
+
+    /// The client has left in the middle of a transaction, which was rolled back.
+    pub fn abandoned(&mut self, carried: &mut Carried) {
+        if self.tx != Tx::Idle || self.failed {
+            self.server.rollback();
+        }
+        self.tx = Tx::Idle;
+        self.detach(carried);
+    }
+
+    /// The server was reset: it carries nothing.
+    pub fn reset(&mut self, carried: &mut Carried) {
+        self.server = Ledger::new(Arc::default(), Arc::clone(&carried.settings));
+        self.tx = Tx::Idle;
+        self.pins = Pins::default();
+    }
+
+    /// Whether the server must be asked if a pin began or ended, now that the transaction is over.
+    #[must_use]
+    pub fn in_doubt(&self) -> bool {
+        let pinned = self.pins.has(Reason::Temporary) || self.pins.has(Reason::AdvisoryLock);
+        pinned && self.tx == Tx::Idle && self.doubt != Effects::default()
+    }
+
+    /// What the server said when asked: whether it holds temporary objects and advisory locks.
+    pub fn resolve_doubt(&mut self, temporary: Held, locks: Held) {
+        self.doubt = Effects::default();
+        for (held, reason) in [(temporary, Reason::Temporary), (locks, Reason::AdvisoryLock)] {
+            if held == Held::Nothing {
+                self.pins.end(reason);
+            }
+        }
+    }
+
+    /// A reply of the server: what it means for the session. `body` is the message's, as far as it is needed.
+    pub fn on_reply(&mut self, event: Event<Note>, server_tag: u8, body: &[u8], carried: &mut Carried) {
+        match event {
+            Event::Done(Some(Note::Executed { statement, effects })) if server_tag == tag::COMMAND_COMPLETE => {
+                self.completed(&statement, effects, body, carried);
+            }
+            Event::Failed(notes) | Event::Refused(notes) => self.undo(notes, carried),
+            Event::Ready(status) => self.ready(status),
+            Event::Parameter => {
+                if let Some((name, value)) = parameter(body) {
+                    parameters::report(&mut self.believed, name, value);
+                    parameters::report(&mut carried.parameters, name, value);
+                }
+            }
+            Event::Done(_) | Event::None | Event::Command | Event::CopyIn | Event::Asynchronous => {}
+        }
+    }
+
+    /// One statement of a Query is done; `note` is that of its entry.
+    pub fn on_command(&mut self, note: Option<&mut Note>, body: &[u8], carried: &mut Carried) {
+        let Some(Note::Query { statements, effects, done }) = note else { return };
+        let statement = statements.get(*done).cloned();
+        *done += 1;
+        if let Some(statement) = statement {
+            self.completed(&statement, *effects, body, carried);
+        } else {
+            self.took_effect(*effects);
+        }
+    }
+
+    /// Takes back what was assumed of messages that failed or were skipped; the last one first.
+    pub fn undo(&mut self, notes: Vec<Note>, carried: &mut Carried) {
+        self.failed = true;
+        for note in notes {
+            match note {
+                Note::Parsed { name, sent } => {
+                    self.statements.remove(&name);
+                    if let Some(id) = sent {
+                        carried.forget(id);
+                    }
+                }
+                Note::Unnamed | Note::Supplied(None) => {
+                    self.unnamed = None;
+                    carried.unnamed = None;
+                }
+                Note::Supplied(Some(id)) => carried.forget(id),
+                Note::Closed { name, statement } => {
+                    self.statements.insert(name, statement);
+                }
+                Note::Evicted(statement) => carried.restore(statement),
+                Note::Query { .. } | Note::Begin | Note::Executed { .. } | Note::Refused(_) => {}
+            }
+        }
+    }
+
+    /// Takes back what the session, not the server, has assumed of a batch that will be sent again elsewhere;
+    /// the last message's note first.
+    pub fn unsay(&mut self, notes: Vec<Note>) {
+        for note in notes {
+            match note {
+                Note::Parsed { name, .. } => {
+                    self.statements.remove(&name);
+                }
+                Note::Closed { name, statement } => {
+                    self.statements.insert(name, statement);
+                }
+                _ => {}
+            }
+        }
+        self.failed = false;
+        self.portals.clear();
+    }
+
+    /// Where the client is in a transaction, to be given to [`Session::go_back_to`].
+    #[must_use]
+    pub fn mark(&self) -> Tx {
+        self.tx.clone()
+    }
+
+    /// Undoes the change of transaction that a batch made which will be sent again elsewhere.
+    pub fn go_back_to(&mut self, mark: Tx) {
+        self.tx = mark;
+    }
+
+    /// Tells the client of parameters that its new server reports otherwise than the last one did.
+    pub fn catch_up(&mut self, carried: &mut Carried, tell: impl FnMut(&str, &str)) {
+        parameters::catch_up(&mut self.believed, &mut carried.parameters, tell);
+    }
+
+    fn ready(&mut self, status: TransactionStatus) {
+        if status != TransactionStatus::Idle {
+            self.tx = Tx::Open(status);
+            return;
+        }
+        if self.failed {
+            self.rolled_back();
+        } else {
+            self.committed();
+        }
+        self.tx = Tx::Idle;
+        self.portals.clear();
+    }
+
+    fn committed(&mut self) {
+        self.ledger.commit();
+        self.server.commit();
+        self.before = None;
+        self.failed = false;
+    }
+
+    fn rolled_back(&mut self) {
+        self.ledger.rollback();
+        self.server.rollback();
+        if let Some(before) = self.before.take() {
+            self.pins.restore(*before);
+        }
+        // What was created in the transaction is gone.
+        if self.pins.has(Reason::Temporary) {
+            self.doubt = self.doubt.with(Effects::DROP);
+        }
+        self.failed = false;
+    }
+
+    /// A statement took effect; `body` is that of its `CommandComplete`.
+    fn completed(&mut self, statement: &Parsed, effects: Effects, body: &[u8], carried: &mut Carried) {
+        for call in &statement.set_configs {
+            self.apply(call, body, carried);
+        }
+        self.apply(&statement.command, body, carried);
+        self.took_effect(effects);
+    }
+
+    fn took_effect(&mut self, effects: Effects) {
+        let watched = [
+            (Effects::TEMPORARY, Reason::Temporary),
+            (Effects::ADVISORY_LOCK, Reason::AdvisoryLock),
+            (Effects::SESSION_STATE.with(Effects::SET_CONFIG_OPAQUE), Reason::SessionState),
+        ];
+        for (effect, reason) in watched {
+            if effects.has(effect) {
+                self.pins.add(reason);
+            }
+        }
+        let doubtful = [Effects::TEMPORARY, Effects::ADVISORY_LOCK, Effects::ADVISORY_UNLOCK, Effects::DROP];
+        for effect in doubtful.into_iter().filter(|effect| effects.has(*effect)) {
+            self.doubt = self.doubt.with(effect);
+        }
+    }
+
+    fn apply(&mut self, command: &Command, body: &[u8], carried: &mut Carried) {
+        match command {
+            Command::Commit { .. } if body.starts_with(b"COMMIT") => self.committed(),
+            Command::Commit { .. } | Command::Rollback { .. } => self.rolled_back(),
+            Command::PrepareTransaction if body.starts_with(b"PREPARE TRANSACTION") => self.committed(),
+            Command::PrepareTransaction => self.rolled_back(),
+            Command::Savepoint(name) => self.each_ledger(|ledger| ledger.savepoint(name.clone())),
+            Command::Release(name) => self.each_ledger(|ledger| ledger.release(name)),
+            Command::RollbackTo(name) => {
+                self.failed = false;
+                self.each_ledger(|ledger| ledger.rollback_to(name));
+            }
+            Command::Set { scope: Scope::Session, name, value } => match value {
+                Some(value) => self.each_ledger(|ledger| ledger.set(name, Value::Sql(value.as_str().into()))),
+                None => self.each_ledger(|ledger| ledger.reset(name)),
+            },
+            Command::SetConfig { name, value, is_local } => self.set_config(name, value, is_local),
+            Command::Reset(name) => self.each_ledger(|ledger| ledger.reset(name)),
+            Command::ResetAll => self.each_ledger(Ledger::reset_all),
+            Command::DiscardAll => {
+                self.each_ledger(Ledger::discard_all);
+                self.statements.clear();
+                self.pins.discard_all();
+                carried.forget_all();
+            }
+            Command::DeallocateAll => {
+                self.statements.clear();
+                self.pins.deallocate_all();
+                carried.forget_all();
+            }
+            Command::Deallocate { name, .. } => match self.statements.remove(name.as_bytes()) {
+                Some(statement) => carried.forget(statement.id),
+                None => self.pins.deallocate(name),
+            },
+            other => self.apply_pin(other),
+        }
+    }
+
+    fn apply_pin(&mut self, command: &Command) {
+        match command {
+            Command::Declare { name, hold: true } => {
+                self.remember_transactional();
+                self.pins.hold_cursor(name.clone());
+            }
+            Command::Close(name) => self.pins.close_cursor(name),
+            Command::CloseAll => self.pins.close_cursors(),
+            Command::Listen(channel) => {
+                self.remember_transactional();
+                self.pins.listen(channel.clone());
+            }
+            Command::Unlisten(channel) => {
+                self.remember_transactional();
+                self.pins.unlisten(channel);
+            }
+            Command::UnlistenAll => {
+                self.remember_transactional();
+                self.pins.unlisten_all();
+            }
+            Command::Prepare(name) => self.pins.prepare(name.clone()),
+            Command::Load => self.pins.add(Reason::Load),
+            Command::DiscardTemp => self.doubt = self.doubt.with(Effects::DROP),
+            _ => {}
+        }
+    }
+
+    fn remember_transactional(&mut self) {
+        if self.before.is_none() {
+            self.before = Some(Box::new(self.pins.transactional()));
+        }
+    }
+
+    fn each_ledger(&mut self, mut change: impl FnMut(&mut Ledger)) {
+        change(&mut self.ledger);
+        change(&mut self.server);
+    }
+
+    fn set_config(&mut self, name: &Argument, value: &Argument, is_local: &Argument) {
+        let (Argument::Literal(name), Argument::Literal(value), Argument::Literal(is_local)) = (name, value, is_local)
+        else {
+            // The Bind did not give the value in a form that is understood.
+            self.pins.add(Reason::SessionState);
+            return;
+        };
+        if is_false(is_local) {
+            let name = name.to_ascii_lowercase();
+            self.each_ledger(|ledger| ledger.set(&name, Value::Text(value.as_str().into())));
+        }
+    }
+}
+
+/// Whether something is there, as a server said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Something.
+    Something,
+    /// Nothing.
+    Nothing,
+}
+
+/// The input forms of boolean false (`parse_bool_with_len`, src/backend/utils/adt/bool.c), and its binary form.
+fn is_false(text: &str) -> bool {
+    let text = text.trim().to_ascii_lowercase();
+    matches!(text.as_str(), "f" | "fa" | "fal" | "fals" | "false" | "n" | "no" | "of" | "off" | "0" | "\0")
+}
+
+/// Name and value of a `ParameterStatus`.
+#[must_use]
+pub fn parameter(body: &[u8]) -> Option<(&str, &str)> {
+    let (name, rest) = split_cstr(body)?;
+    let (value, _) = split_cstr(rest)?;
+    Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+}

@@ -1,1 +1,4 @@
-//! (being built)
+//! Stand-in.
+/// C.
+#[derive(Debug, Default)]
+pub struct Catalog;

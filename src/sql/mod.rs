@@ -107,3 +107,13 @@ pub struct Analysis {
     /// A hash of the text without comments and literals: equal for statements of one shape.
     pub fingerprint: u64,
 }
+impl Analysis {
+    /// C.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+    /// R.
+    pub fn read_only(&self) -> Option<classify::ReadOnly> {
+        classify::ReadOnly::of(self)
+    }
+}

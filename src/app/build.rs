@@ -1,0 +1,84 @@
+//! From a configuration to what it describes; what has not changed is taken over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::catalogs::Loaders;
+use crate::auth;
+use crate::client::services::{Current, Served};
+use crate::cluster::Cluster;
+use crate::cluster::catalog::Catalogs;
+use crate::config::model::{self, Config};
+use crate::net::tls::{self, TlsError};
+use crate::server::connect::Login;
+
+/// Why a configuration cannot be put to work.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A certificate, key or authority is not what it should be.
+    #[error("{key}: {error}")]
+    Tls {
+        /// The key in the configuration.
+        key: String,
+        /// Why.
+        error: TlsError,
+    },
+    /// A password is not what it should be.
+    #[error("users: {0}")]
+    Users(#[from] auth::UsersError),
+}
+
+/// What `config` describes. Clusters whose description is the same as in `before` go on.
+pub(super) fn current(
+    config: Config,
+    before: Option<&Current>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(Current, Loaders), BuildError> {
+    let tls = tls::server_config(&config.tls).map_err(|error| BuildError::Tls { key: "tls".to_owned(), error })?;
+    let users = auth::Users::new(&config.users)?;
+    let mut clusters = HashMap::new();
+    let mut loaders = Loaders::default();
+    for cluster in &config.clusters {
+        let known = before.and_then(|before| {
+            let same = before.config.clusters.iter().any(|other| other == cluster);
+            before.clusters.get(&cluster.name).filter(|_| same)
+        });
+        let served = match known {
+            Some(served) => Arc::clone(served),
+            None => Arc::new(serve(cluster, tasks, &mut loaders)?),
+        };
+        clusters.insert(cluster.name.clone(), served);
+    }
+    let generation = before.map_or(1, |before| before.generation + 1);
+    Ok((Current { config, users, tls, clusters, generation }, loaders))
+}
+
+fn serve(cluster: &model::Cluster, tasks: &mut JoinSet<()>, loaders: &mut Loaders) -> Result<Served, BuildError> {
+    let connector = tls::connector(&cluster.tls)
+        .map_err(|error| BuildError::Tls { key: format!("clusters.{}.tls", cluster.name), error })?;
+    let connector = Arc::new(connector);
+    let login = |node: &model::Node| Login {
+        address: node.address.clone(),
+        connector: Arc::clone(&connector),
+        user: cluster.monitor.user.clone(),
+        password: cluster.monitor.password.clone(),
+        database: cluster.monitor.database.clone(),
+        application_name: "howdah monitor".to_owned(),
+        options: Vec::new(),
+        timeout: cluster.monitor.timeout,
+    };
+    let watched = Cluster::start(cluster, &login, tasks);
+    let (catalogs, wanted) = Catalogs::new();
+    let catalogs = Arc::new(catalogs);
+    let logins = cluster.nodes.iter().map(login).collect();
+    loaders.add(Arc::clone(&watched), Arc::clone(&catalogs), wanted, logins);
+    Ok(Served {
+        cluster: watched,
+        connector: Arc::clone(&connector),
+        nodes: cluster.nodes.iter().map(|node| (node.name.clone(), node.address.clone())).collect(),
+        catalogs,
+        hold: cluster.hold,
+    })
+}

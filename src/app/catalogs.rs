@@ -1,0 +1,120 @@
+//! Loading what databases contain, from the primary of their cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::cluster::Cluster;
+use crate::cluster::catalog::{Catalogs, Contents};
+use crate::server::connect::{ConnectError, Login, connect};
+use crate::server::query::{Direct, QueryError};
+use crate::sql::catalog::{self, Catalog};
+
+/// How often everything is loaded anew though no DDL was seen: others may have changed the catalog.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// How long after a failure the next try comes.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long one load may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Loaders that are yet to be started.
+#[derive(Default)]
+pub(super) struct Loaders(Vec<Loader>);
+
+struct Loader {
+    cluster: Arc<Cluster>,
+    catalogs: Arc<Catalogs>,
+    wanted: mpsc::Receiver<Arc<Contents>>,
+    /// How to log in to each node, by index.
+    logins: Vec<Login>,
+    version: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error("there is no primary")]
+    NoPrimary,
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+impl Loaders {
+    pub(super) fn add(
+        &mut self,
+        cluster: Arc<Cluster>,
+        catalogs: Arc<Catalogs>,
+        wanted: mpsc::Receiver<Arc<Contents>>,
+        logins: Vec<Login>,
+    ) {
+        self.0.push(Loader { cluster, catalogs, wanted, logins, version: 0 });
+    }
+
+    pub(super) fn spawn(self, tasks: &mut JoinSet<()>) {
+        for loader in self.0 {
+            tasks.spawn(loader.run());
+        }
+    }
+}
+
+impl Loader {
+    /// Loads what is asked for, one database after the other; ends when the cluster is not served any more.
+    async fn run(mut self) {
+        let mut period = tokio::time::interval(PERIOD);
+        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let due = tokio::select! {
+                wanted = self.wanted.recv() => match wanted {
+                    Some(contents) => self.gathered(contents),
+                    None => return,
+                },
+                _ = period.tick() => self.catalogs.all(),
+            };
+            for contents in due {
+                self.serve(&contents).await;
+            }
+        }
+    }
+
+    /// `contents` and all else that is asked for by now, each once.
+    fn gathered(&mut self, contents: Arc<Contents>) -> Vec<Arc<Contents>> {
+        let mut due = vec![contents];
+        while let Ok(more) = self.wanted.try_recv() {
+            if !due.iter().any(|other| Arc::ptr_eq(other, &more)) {
+                due.push(more);
+            }
+        }
+        due
+    }
+
+    async fn serve(&mut self, contents: &Arc<Contents>) {
+        match self.load(contents).await {
+            Ok(catalog) => contents.set(catalog),
+            Err(error) => {
+                tracing::warn!(database = %contents.database(), %error, "catalog not loaded: its reads go to the primary");
+                let contents = Arc::clone(contents);
+                tokio::time::sleep(RETRY).await;
+                contents.refresh();
+            }
+        }
+    }
+
+    async fn load(&mut self, contents: &Contents) -> Result<Catalog, LoadError> {
+        let primary = self.cluster.view().primary.ok_or(LoadError::NoPrimary)?;
+        let mut login = self.logins.get(primary).cloned().ok_or(LoadError::NoPrimary)?;
+        login.database = contents.database().clone();
+        login.application_name = "howdah catalog".to_owned();
+        let mut connection = Direct::new(connect(&login).await?);
+        let mut answers = Vec::new();
+        for query in catalog::QUERIES {
+            answers.push(connection.query(query, TIMEOUT).await?);
+        }
+        self.version += 1;
+        Ok(catalog::build(&answers, self.version))
+    }
+}

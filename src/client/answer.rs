@@ -1,0 +1,64 @@
+//! Replies that Howdah words itself.
+
+use bytes::BytesMut;
+
+use crate::protocol::backend;
+use crate::protocol::error::Report;
+use crate::protocol::sqlstate::SqlState;
+use crate::protocol::tag::TransactionStatus;
+
+/// An error, and that the next statement is welcome.
+pub fn failed(report: &Report, status: TransactionStatus) -> BytesMut {
+    let mut out = BytesMut::new();
+    report.encode(&mut out);
+    backend::ready_for_query(&mut out, status);
+    out
+}
+
+/// An error's body as a server sent it, and that the next statement is welcome.
+pub fn relayed(body: &[u8], status: TransactionStatus) -> BytesMut {
+    let mut out = BytesMut::new();
+    backend::message(&mut out, b'E', |out| out.extend_from_slice(body));
+    backend::ready_for_query(&mut out, status);
+    out
+}
+
+/// The last words to a client.
+pub fn farewell(report: &Report) -> BytesMut {
+    let mut out = BytesMut::new();
+    report.encode(&mut out);
+    out
+}
+
+/// The server hung up in the middle of a statement.
+pub fn server_lost(wrote: Wrote) -> Report {
+    match wrote {
+        Wrote::Nothing => {
+            Report::fatal(SqlState::CONNECTION_FAILURE, "the server closed the connection in the middle of a read")
+        }
+        Wrote::Perhaps => Report::fatal(
+            SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+            "the server closed the connection; whether the transaction took effect is unknown",
+        ),
+    }
+}
+
+/// Whether what was lost may have changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrote {
+    /// It only read.
+    Nothing,
+    /// It may have.
+    Perhaps,
+}
+
+/// An administrator has ended the connection.
+pub fn killed() -> Report {
+    Report::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+}
+
+/// There is no primary.
+pub fn no_primary(cluster: &str) -> Report {
+    Report::error(SqlState::CANNOT_CONNECT_NOW, format!("cluster \"{cluster}\" has no primary that answers"))
+        .hint("Raise hold in the cluster's settings to wait longer for a new primary; SHOW NODES says what is known of each node.")
+}

@@ -1,0 +1,102 @@
+//! Cutting what a client sends into batches: the messages up to the one after which it waits.
+
+use std::io;
+
+use super::task::Client;
+use crate::net::buffer::BUFFER;
+use crate::net::wire::Filled;
+use crate::protocol::frame::{Frame, FrameError, Incomplete, Next};
+use crate::protocol::tag::frontend as tag;
+use crate::relay::Until;
+
+/// What a client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// Messages, now in `Client::frames`, and whether the client waits for their answers.
+    Batch(Until),
+    /// Terminate.
+    Terminate,
+    /// It hung up.
+    End,
+}
+
+/// Why nothing can be made of what a client sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("message longer than {limit} bytes")]
+    TooLong { limit: usize },
+    #[error("message of unknown type {:?}", char::from(*tag))]
+    Unknown { tag: u8 },
+}
+
+/// A Bind longer than a buffer streams through, once its head, with the names in it, is here.
+const BIND_HEAD: usize = BUFFER / 2;
+
+fn policy(kind: u8, total: usize, here: usize) -> Incomplete {
+    match kind {
+        tag::COPY_DATA | tag::FUNCTION_CALL => Incomplete::Stream,
+        tag::BIND if total > BUFFER && here >= BIND_HEAD => Incomplete::Stream,
+        _ => Incomplete::Wait,
+    }
+}
+
+impl Client {
+    /// The next batch. Cancel safe: what was framed is kept in `self.frames`.
+    pub(super) async fn read_batch(&mut self) -> Result<Read, ReadError> {
+        loop {
+            match self.wire.frame(policy)? {
+                Next::Frame(frame) => {
+                    if let Some(read) = self.take(frame)? {
+                        return Ok(read);
+                    }
+                }
+                Next::Need { missing } => {
+                    let full = self.frames.last().is_some_and(|frame| frame.end() >= BUFFER);
+                    if !self.frames.is_empty() && (full || self.copying_in()) {
+                        return Ok(Read::Batch(Until::Sent));
+                    }
+                    let limit = self.services.limits().max_query_size;
+                    if missing > limit {
+                        return Err(ReadError::TooLong { limit });
+                    }
+                    if self.wire.fill(missing.min(1 << 20)).await? == Filled::End {
+                        return Ok(Read::End);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds `frame` to the batch; says when the batch is at its end.
+    fn take(&mut self, frame: Frame) -> Result<Option<Read>, ReadError> {
+        let stray = matches!(frame.tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
+        if stray && self.frames.is_empty() && !self.is_attached() {
+            // Left over from a copy that failed: PostgreSQL ignores it too.
+            self.wire.done();
+            return Ok(None);
+        }
+        if frame.tag == tag::TERMINATE {
+            if self.frames.is_empty() {
+                return Ok(Some(Read::Terminate));
+            }
+            self.wire.unframe(frame);
+            return Ok(Some(Read::Batch(Until::Replied)));
+        }
+        self.frames.push(frame);
+        if !frame.is_end() {
+            return Ok(Some(Read::Batch(Until::Sent)));
+        }
+        match frame.tag {
+            tag::QUERY | tag::SYNC | tag::FLUSH | tag::FUNCTION_CALL => Ok(Some(Read::Batch(Until::Replied))),
+            // In the simple protocol the copy's end is answered at once, in the extended one after Sync.
+            tag::COPY_DONE | tag::COPY_FAIL if self.copies_simply() => Ok(Some(Read::Batch(Until::Replied))),
+            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE => Ok(None),
+            tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => Ok(None),
+            tag => Err(ReadError::Unknown { tag }),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! All connected clients, as others see them: for SHOW CLIENTS, KILL, limits and the drain.
+//!
+//! Touched at login and at the end; while a client works, only its own atomics move.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use crate::session::pins::Reason;
+use crate::types::{ClientId, DatabaseName, ServerId, UserName};
+
+/// What a client is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientState {
+    /// Between transactions.
+    Idle,
+    /// A server is lent to it.
+    Active,
+    /// It waits for a server.
+    Waiting,
+}
+
+/// One connected client.
+#[derive(Debug)]
+pub struct ClientInfo {
+    /// Its number.
+    pub id: ClientId,
+    /// The role it logged in with.
+    pub user: UserName,
+    /// The database it asked for.
+    pub database: DatabaseName,
+    /// Where it comes from; `None` over a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// Whether its connection is encrypted.
+    pub encryption: Encryption,
+    /// What it calls itself.
+    pub application_name: Mutex<String>,
+    /// When it connected.
+    pub connected_at: Instant,
+    /// Named statements it has prepared.
+    pub prepared: AtomicUsize,
+    /// Transactions and batches it has run.
+    pub transactions: AtomicU64,
+    /// Batches it has run.
+    pub queries: AtomicU64,
+    state: AtomicU8,
+    server: AtomicU64,
+    pins: AtomicU8,
+    killed: AtomicBool,
+    control: Notify,
+}
+
+/// Whether a connection is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// TLS.
+    Tls,
+    /// None.
+    Plain,
+}
+
+/// What is known of a client when it has logged in.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The role it logged in with.
+    pub user: UserName,
+    /// The database it asked for.
+    pub database: DatabaseName,
+    /// Where it comes from.
+    pub peer: Option<SocketAddr>,
+    /// Whether its connection is encrypted.
+    pub encryption: Encryption,
+    /// What it calls itself.
+    pub application_name: String,
+    /// Now.
+    pub now: Instant,
+}
+
+impl ClientInfo {
+    fn new(id: ClientId, arrival: Arrival) -> Self {
+        Self {
+            id,
+            user: arrival.user,
+            database: arrival.database,
+            peer: arrival.peer,
+            encryption: arrival.encryption,
+            application_name: Mutex::new(arrival.application_name),
+            connected_at: arrival.now,
+            prepared: AtomicUsize::new(0),
+            transactions: AtomicU64::new(0),
+            queries: AtomicU64::new(0),
+            state: AtomicU8::new(0),
+            server: AtomicU64::new(0),
+            pins: AtomicU8::new(0),
+            killed: AtomicBool::new(false),
+            control: Notify::new(),
+        }
+    }
+
+    /// It lies idle.
+    pub fn idle(&self) {
+        self.state.store(0, Ordering::Relaxed);
+        self.server.store(0, Ordering::Relaxed);
+    }
+
+    /// It waits for a server.
+    pub fn waiting(&self) {
+        self.state.store(2, Ordering::Relaxed);
+    }
+
+    /// A server is lent to it.
+    pub fn active(&self, server: ServerId) {
+        self.server.store(server.0, Ordering::Relaxed);
+        self.state.store(1, Ordering::Relaxed);
+    }
+
+    /// What it is doing, and with which server.
+    pub fn state(&self) -> (ClientState, Option<ServerId>) {
+        match self.state.load(Ordering::Relaxed) {
+            0 => (ClientState::Idle, None),
+            1 => (ClientState::Active, Some(ServerId(self.server.load(Ordering::Relaxed)))),
+            _ => (ClientState::Waiting, None),
+        }
+    }
+
+    /// The reasons for which it keeps its server now.
+    pub fn pinned(&self, reasons: impl Iterator<Item = Reason>) {
+        let position = |reason| Reason::ALL.iter().position(|other| *other == reason).unwrap_or(0);
+        let bits = reasons.fold(0u8, |bits, reason| bits | 1 << position(reason));
+        self.pins.store(bits, Ordering::Relaxed);
+    }
+
+    /// The reasons for which it keeps its server.
+    pub fn pins(&self) -> Vec<Reason> {
+        let bits = self.pins.load(Ordering::Relaxed);
+        let held = Reason::ALL.iter().enumerate().filter(|(index, _)| bits & 1 << index != 0);
+        held.map(|(_, reason)| *reason).collect()
+    }
+
+    /// Ends the connection at its next wait.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.control.notify_one();
+    }
+
+    /// Wakes it so that it looks whether it should go.
+    pub fn poke(&self) {
+        self.control.notify_one();
+    }
+
+    /// Whether an administrator has ended the connection.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Waits until somebody wants something of this client. Cancel safe.
+    pub async fn controlled(&self) {
+        self.control.notified().await;
+    }
+}
+
+/// All connected clients.
+#[derive(Debug, Default)]
+pub struct Directory {
+    next: AtomicU64,
+    connected: AtomicUsize,
+    all: Mutex<HashMap<ClientId, Arc<ClientInfo>>>,
+}
+
+/// A place among the connected clients, held from the first byte on; given up when dropped.
+#[derive(Debug)]
+pub struct Place {
+    directory: Arc<Directory>,
+    /// How many there were before it.
+    before: usize,
+}
+
+impl Place {
+    /// Whether there were `bound` connections, or more, before this one.
+    pub const fn exceeds(&self, bound: usize) -> bool {
+        self.before >= bound
+    }
+}
+
+/// A client's entry; taken out when dropped.
+#[derive(Debug)]
+pub struct Entry {
+    directory: Arc<Directory>,
+    info: Arc<ClientInfo>,
+}
+
+impl Directory {
+    /// A place for one more connection; whether it is one too many is for [`Place::exceeds`] to say.
+    pub fn enter(self: &Arc<Self>) -> Place {
+        let before = self.connected.fetch_add(1, Ordering::AcqRel);
+        Place { directory: Arc::clone(self), before }
+    }
+
+    /// Takes note of a client that has logged in.
+    pub fn add(self: &Arc<Self>, arrival: Arrival) -> Entry {
+        let id = ClientId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
+        let info = Arc::new(ClientInfo::new(id, arrival));
+        self.lock().insert(id, Arc::clone(&info));
+        Entry { directory: Arc::clone(self), info }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ClientId, Arc<ClientInfo>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All clients that have logged in, in the order in which they did.
+    pub fn snapshot(&self) -> Vec<Arc<ClientInfo>> {
+        let mut clients: Vec<_> = self.lock().values().cloned().collect();
+        clients.sort_by_key(|client| client.id);
+        clients
+    }
+
+    /// Connections, those that are still logging in included.
+    pub fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Logins so far.
+    pub fn logins(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.directory.connected.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl std::ops::Deref for Entry {
+    type Target = ClientInfo;
+
+    fn deref(&self) -> &ClientInfo {
+        &self.info
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.directory.lock().remove(&self.info.id);
+    }
+}

@@ -1,0 +1,278 @@
+//! The life of a batch, in a straight line: observe, attach, relay, settle.
+
+use std::sync::Arc;
+
+use super::answer::{self, Wrote};
+use super::attach::AttachError;
+use super::task::{Attachment, Client, End, Held};
+use crate::protocol::error::Report;
+use crate::protocol::sqlstate::SqlState;
+use crate::protocol::tag::{TransactionStatus, frontend as tag};
+use crate::relay::{self, Hold, Outcome, Parting, Until};
+use crate::router::reason::Reason;
+use crate::session::{Batch, Held as Found, Intent, Plan, Tx, Work};
+use crate::sql::hint::Hint;
+use crate::sql::{Effects, WriteReason};
+
+/// Where a batch ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ran {
+    /// On the primary.
+    OnPrimary,
+    /// On a replica that had seen enough.
+    OnReplica,
+}
+
+impl Ran {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::OnPrimary => "primary",
+            Self::OnReplica => "replica",
+        }
+    }
+}
+
+/// What a server must be asked when a pin may have begun or ended: temporary objects, advisory locks.
+const PROBE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), \
+     EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())";
+
+impl Client {
+    /// Serves the batch in `self.frames`.
+    pub(super) async fn exchange(&mut self, until: Until) -> Result<(), End> {
+        let mut plan = Plan::default();
+        let intent = self.observe(&mut plan);
+        let (work, hint) = match intent {
+            Intent::Answer(bytes) => return self.answer(&bytes).await,
+            Intent::Run { work, hint } => (work, hint),
+        };
+        self.info.queries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mark = self.session.mark();
+        if !self.is_attached() {
+            let wish = self.wish(self.confine(work, until), hint.as_ref());
+            if let Err(error) = self.attach(wish, hint.as_ref()).await {
+                return self.refuse(error, until).await;
+            }
+        }
+        self.mark_dirty(&plan);
+        let outcome = match self.relay(&plan, until).await {
+            Outcome::Elsewhere { code } => {
+                self.leave_replica(code, &plan);
+                self.session.go_back_to(mark);
+                if let Err(error) = self.attach_primary(Reason::ReplicaFailed).await {
+                    return self.refuse(error, until).await;
+                }
+                self.mark_dirty(&plan);
+                self.relay(&plan, until).await
+            }
+            outcome => outcome,
+        };
+        self.settle(outcome, &plan).await
+    }
+
+    fn observe(&mut self, plan: &mut Plan) -> Intent {
+        let catalog = self.contents.get();
+        let classifier = Arc::clone(&self.services.classifier);
+        let batch = Batch { buffer: self.wire.bytes(), frames: &self.frames };
+        self.session.observe(batch, plan, &mut |text| classifier.analyse(text, &catalog))
+    }
+
+    /// A batch that is not whole cannot be repeated, so it may not be tried on a replica.
+    fn confine(&self, work: Work, until: Until) -> Work {
+        let flushed = self.frames.last().is_some_and(|frame| frame.tag == tag::FLUSH);
+        if until == Until::Sent || flushed { Work::Write(WriteReason::TooLong) } else { work }
+    }
+
+    async fn relay(&mut self, plan: &Plan, until: Until) -> Outcome {
+        let Attachment::Lent(held) = &mut self.attachment else {
+            return Outcome::ServerLost { told: false };
+        };
+        let first = self.session.mark() == Tx::Idle || matches!(self.session.tx(), Tx::Deferred(_));
+        let hold = if held.ran == Ran::OnReplica && first && until == Until::Replied { Hold::Answers } else { Hold::No };
+        let (cluster, database, clock) = (&self.served.cluster, &self.database_clock, &mut self.clock);
+        // The clocks that reads wait for are set before the client can hear that its write is done.
+        let mut wrote = || cluster.wrote(database, clock);
+        let ack: Option<&mut (dyn FnMut() + Send)> =
+            if held.ran == Ran::OnPrimary && self.dirty { Some(&mut wrote) } else { None };
+        let job = relay::Job { frames: &self.frames, plan, until, hold, acknowledge: ack };
+        relay::run(&mut self.wire, &mut held.lease, &mut self.session, job).await
+    }
+
+    /// Whether the transaction now does anything on the primary that is not a plain read.
+    fn mark_dirty(&mut self, plan: &Plan) {
+        self.dirty |= !plan.only_reads;
+    }
+
+    async fn answer(&mut self, bytes: &[u8]) -> Result<(), End> {
+        self.forget_batch();
+        self.wire.send(bytes).await.map_err(|_| End::Gone)
+    }
+
+    /// No server could be had: the client is told, and goes on if it can.
+    async fn refuse(&mut self, error: AttachError, until: Until) -> Result<(), End> {
+        self.info.idle();
+        self.services.counters.client_errors.increment();
+        let sync_follows = until == Until::Sent || self.frames.last().is_some_and(|frame| frame.tag == tag::FLUSH);
+        if self.session.status() != TransactionStatus::Idle || sync_follows {
+            // What follows must not run outside the transaction that the client believes in.
+            let report: Report = error.into();
+            return Err(End::Told(Report { severity: crate::protocol::error::Severity::Fatal, ..report }));
+        }
+        let bytes = match &error {
+            AttachError::Report(report) => answer::failed(report, TransactionStatus::Idle),
+            AttachError::Relayed(body) => answer::relayed(body, TransactionStatus::Idle),
+        };
+        self.answer(&bytes).await
+    }
+
+    /// A replica would not do it: the connection is closed, what is known of the statement corrected.
+    fn leave_replica(&mut self, code: Option<SqlState>, plan: &Plan) {
+        let Attachment::Lent(held) = std::mem::replace(&mut self.attachment, Attachment::Detached) else { return };
+        if code == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
+            && let Some(fingerprint) = plan.fingerprint
+        {
+            self.services.classifier.correct(fingerprint);
+        }
+        if code.is_none_or(|code| code.as_str().starts_with("57P")) {
+            self.served.cluster.suspect(held.node);
+        }
+        tracing::debug!(client = %self.info.id, code = code.map_or("none", |_| "some"), "repeated on the primary");
+        self.services.counters.retries.increment();
+        self.key.slot.give_back();
+    }
+
+    /// After the relay: the server goes back, stays, or is gone; then the client gets its last bytes.
+    async fn settle(&mut self, outcome: Outcome, plan: &Plan) -> Result<(), End> {
+        match outcome {
+            Outcome::Done(parting) => {
+                self.forget_batch();
+                self.resolve_doubt().await;
+                self.after(plan);
+                self.release_if_free().await;
+                self.part(parting).await
+            }
+            Outcome::ClientGone => Err(End::Gone),
+            Outcome::ServerLost { told } => self.server_lost(told),
+            Outcome::Elsewhere { .. } => self.server_lost(false),
+        }
+    }
+
+    async fn part(&mut self, parting: Parting) -> Result<(), End> {
+        parting.send(&mut self.wire).await.map_err(|_| End::Gone)
+    }
+
+    pub(super) fn server_lost(&mut self, told: bool) -> Result<(), End> {
+        let wrote = if self.dirty { Wrote::Perhaps } else { Wrote::Nothing };
+        if let Attachment::Lent(held) = std::mem::replace(&mut self.attachment, Attachment::Detached) {
+            self.served.cluster.suspect(held.node);
+        }
+        Err(if told { End::Gone } else { End::Told(answer::server_lost(wrote)) })
+    }
+
+    /// Asks the server whether a pin began or ended, when only it can tell.
+    async fn resolve_doubt(&mut self) {
+        if !self.session.in_doubt() {
+            return;
+        }
+        let Attachment::Lent(held) = &mut self.attachment else { return };
+        let timeout = self.services.limits().cancel_timeout;
+        let Ok(rows) = held.lease.run_own(PROBE, timeout).await else { return };
+        let found = |column: usize| {
+            let value = rows.first().and_then(|row| row.get(column)).and_then(Option::as_deref);
+            if value == Some("f") { Found::Nothing } else { Found::Something }
+        };
+        self.session.resolve_doubt(found(0), found(1));
+    }
+
+    /// What follows from a batch that went well.
+    fn after(&mut self, plan: &Plan) {
+        if self.session.status() == TransactionStatus::Idle {
+            self.info.transactions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.dirty = false;
+        }
+        if plan.effects.has(Effects::DDL) {
+            self.contents.refresh();
+        }
+        self.info.prepared.store(self.session.prepared_count(), std::sync::atomic::Ordering::Relaxed);
+        self.info.pinned(self.session.pins().reasons());
+    }
+
+    /// Gives the server back when nothing keeps it.
+    pub(super) async fn release_if_free(&mut self) {
+        let Attachment::Lent(held) = &self.attachment else { return };
+        if held.lease.replies.is_clean() && self.session.pins().is_empty() {
+            self.release().await;
+        }
+    }
+
+    /// Gives the server back.
+    pub(super) async fn release(&mut self) {
+        let Attachment::Lent(held) = std::mem::replace(&mut self.attachment, Attachment::Detached) else { return };
+        let Held { mut lease, busy, .. } = held;
+        self.session.detach(&mut lease.carried);
+        lease.info.prepared.store(lease.carried.count(), std::sync::atomic::Ordering::Relaxed);
+        if !self.key.slot.give_back() {
+            // A cancel is on its way: it must have arrived before anybody else gets this server.
+            let settled = tokio::time::timeout(self.services.limits().cancel_timeout, self.key.slot.settled()).await;
+            if settled.is_err() {
+                lease.break_off("a cancel request did not arrive in time");
+            }
+        }
+        drop(busy);
+        drop(lease);
+        self.info.idle();
+    }
+
+    /// Forgets the messages of the batch; nothing points into them any more.
+    fn forget_batch(&mut self) {
+        self.frames.clear();
+        self.wire.done();
+    }
+
+    /// The server spoke while the client was silent: a notification, a notice, or its farewell.
+    pub(super) async fn overhear(&mut self) -> Result<(), End> {
+        let Attachment::Lent(held) = &mut self.attachment else { return Ok(()) };
+        match relay::overhear(&mut self.wire, &mut held.lease, &mut self.session).await {
+            Outcome::Done(parting) => {
+                self.release_if_free().await;
+                self.part(parting).await
+            }
+            Outcome::ClientGone => Err(End::Gone),
+            Outcome::ServerLost { told } => self.server_lost(told),
+            Outcome::Elsewhere { .. } => self.server_lost(false),
+        }
+    }
+
+    /// What has been ordered by SET `howdah.route`.
+    pub(super) fn set_route(&self) -> Option<crate::sql::hint::Route> {
+        self.setting_hint().route
+    }
+
+    pub(super) fn setting_hint(&self) -> Hint {
+        let settings = self.session.settings();
+        if settings.is_empty() {
+            return Hint::default();
+        }
+        let text = |name: &str| settings.get(name).map(crate::session::settings::Value::text);
+        Hint {
+            route: text("howdah.route").and_then(crate::sql::hint::Route::parse),
+            consistency: text("howdah.consistency").and_then(crate::sql::hint::Consistency::parse),
+            max_lag: text("howdah.max_lag").and_then(crate::sql::hint::duration),
+            min_lsn: text("howdah.min_lsn").and_then(|text| text.parse().ok()),
+        }
+    }
+
+    pub(super) fn set_routing(&self) -> crate::config::model::RoutingOverrides {
+        let hint = self.setting_hint();
+        crate::config::model::RoutingOverrides {
+            consistency: hint.consistency.map(super::attach::consistency),
+            max_lag: hint.max_lag,
+            min_lsn: hint.min_lsn,
+            ..Default::default()
+        }
+    }
+
+    /// Whether a wish may leave the primary at all, for `EXPLAIN ROUTE`.
+    pub(super) fn in_transaction(&self) -> bool {
+        *self.session.tx() != Tx::Idle
+    }
+}

@@ -1,0 +1,99 @@
+//! What a client leaves behind: a server that is cancelled, rolled back and reset, and goes back to its pool.
+//!
+//! A client that vanishes costs no server connection; one that cannot be cleaned in time is closed.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::task::{Attachment, Client};
+use crate::net::wire::Filled;
+use crate::protocol::frame::{Incomplete, Next};
+use crate::protocol::frontend;
+use crate::protocol::replies::{Kind, Whose};
+use crate::protocol::tag::{TransactionStatus, frontend as tag};
+use crate::server::Server;
+use crate::session::settings::Settings;
+
+impl Client {
+    /// Leaves in good order.
+    pub(super) async fn leave(mut self) {
+        let Attachment::Lent(_) = &self.attachment else { return };
+        let timeout = self.services.limits().cancel_timeout;
+        if tokio::time::timeout(timeout, self.clean_up(timeout)).await.is_err()
+            && let Attachment::Lent(held) = &mut self.attachment
+        {
+            held.lease.break_off("not clean in time after its client left");
+        }
+        self.release().await;
+    }
+
+    async fn clean_up(&mut self, timeout: Duration) {
+        let Attachment::Lent(held) = &mut self.attachment else { return };
+        let server: &mut Server = &mut held.lease;
+        if server.broken().is_some() {
+            return;
+        }
+        if !server.replies.is_empty() || server.replies.copying_in() {
+            self.key.slot.cancel(timeout).await;
+        }
+        if server.drain().await.is_err() {
+            server.break_off("lost after its client left");
+            return;
+        }
+        if server.replies.status() != TransactionStatus::Idle && server.run_own("ROLLBACK", timeout).await.is_err() {
+            server.break_off("could not be rolled back");
+            return;
+        }
+        if self.session.pins().needs_reset() {
+            if server.run_own("DISCARD ALL", timeout).await.is_err() {
+                server.break_off("could not be reset");
+                return;
+            }
+            server.carried.forget_all();
+            server.carried.unnamed = None;
+            server.carried.settings = std::sync::Arc::new(Settings::default());
+            self.session.reset(&mut server.carried);
+        } else {
+            self.session.abandoned(&mut server.carried);
+        }
+    }
+}
+
+impl Server {
+    /// Reads and drops all that it owes; ends a copy and an extended query that its client left open.
+    async fn drain(&mut self) -> std::io::Result<()> {
+        let mut out = BytesMut::new();
+        if self.wire.is_torn() {
+            // A message was left half sent: no other can follow.
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
+        if self.replies.copying_in() {
+            crate::protocol::backend::message(&mut out, tag::COPY_FAIL, |out| out.extend_from_slice(b"client left\0"));
+            self.replies.expect(Kind::CopyEnd, Whose::Ours, None);
+        }
+        if self.replies.is_unsynced() {
+            frontend::put_sync(&mut out);
+            self.replies.expect(Kind::Sync, Whose::Ours, None);
+        }
+        self.wire.send(&out).await?;
+        while !self.replies.is_empty() {
+            match self.wire.frame(|_, _, _| Incomplete::Stream).map_err(|_| std::io::ErrorKind::InvalidData)? {
+                Next::Need { missing } => {
+                    if self.wire.fill(missing.min(4096)).await? == Filled::End {
+                        return Err(std::io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Next::Frame(frame) => {
+                    if frame.is_start() {
+                        let first = frame.body(self.wire.bytes()).first().copied().unwrap_or(0);
+                        while self.replies.take_answered().is_some() {}
+                        self.replies.on(frame.tag, first).map_err(|_| std::io::ErrorKind::InvalidData)?;
+                    }
+                    self.wire.done();
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! What every client needs and none owns: made once by `app`, replaced in part when the configuration changes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use lru::LruCache;
+use tokio::sync::watch;
+
+use crate::auth;
+use crate::cancel;
+use super::directory::Directory;
+use crate::cluster::Cluster;
+use crate::cluster::catalog::Catalogs;
+use crate::config::model::{AuthMethod, Config, Destination, Limits, ServerAddress};
+use crate::net::buffer::Stash;
+use crate::net::tls::Connector;
+use crate::pool::key::PoolKey;
+use crate::pool::{Pool, Pools};
+use crate::server::connect::Login;
+use crate::session::parameters::Parameters;
+use crate::session::registry::Registry;
+use crate::session::settings::Settings;
+use crate::sql::classify::Classifier;
+use super::counters::Counters;
+use crate::types::{ClusterName, NodeName};
+
+/// A cluster with what it takes to reach its nodes.
+#[derive(Debug)]
+pub struct Served {
+    /// Its roles and positions.
+    pub cluster: Arc<Cluster>,
+    /// TLS towards its servers.
+    pub connector: Arc<Connector>,
+    /// Its nodes, in the order of the view's.
+    pub nodes: Vec<(NodeName, ServerAddress)>,
+    /// What its databases contain.
+    pub catalogs: Arc<Catalogs>,
+    /// How long statements wait for a primary.
+    pub hold: Duration,
+}
+
+/// What the configuration decides; replaced as a whole.
+#[derive(Debug)]
+pub struct Current {
+    /// The configuration itself.
+    pub config: Config,
+    /// Who may log in, and what proves it.
+    pub users: auth::Users,
+    /// TLS towards clients.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The clusters.
+    pub clusters: HashMap<ClusterName, Arc<Served>>,
+    /// Grows with every reload.
+    pub generation: u64,
+}
+
+/// How far the shutdown is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No shutdown.
+    Running,
+    /// Clients are let go as soon as they are outside a transaction.
+    Draining,
+}
+
+/// What a new client is told, by pool and startup settings.
+type Greetings = LruCache<(PoolKey, Arc<Settings>), (Instant, Arc<Parameters>)>;
+
+/// How long a greeting may be used: a server's own settings change now and then.
+const GREETING_LIFE: Duration = Duration::from_secs(30);
+
+/// What every client needs.
+#[derive(Debug)]
+pub struct Services {
+    /// What the configuration decides.
+    pub current: ArcSwap<Current>,
+    /// Buffers.
+    pub stash: Arc<Stash>,
+    /// Prepared statements.
+    pub registry: Arc<Registry>,
+    /// Cancel keys.
+    pub cancels: Arc<cancel::Registry>,
+    /// What statement texts do.
+    pub classifier: Arc<Classifier>,
+    /// Server connections.
+    pub pools: Arc<Pools>,
+    /// Connected clients.
+    pub directory: Arc<Directory>,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// How far the shutdown is.
+    pub phase: watch::Receiver<Phase>,
+    greetings: Mutex<Greetings>,
+    draws: AtomicU64,
+}
+
+/// Greetings that are kept.
+const GREETINGS: std::num::NonZeroUsize = match std::num::NonZeroUsize::new(256) {
+    Some(bound) => bound,
+    None => std::num::NonZeroUsize::MIN,
+};
+
+/// Idle buffers that are kept: 32 MiB of them at most.
+const BUFFERS: usize = 2048;
+
+impl Services {
+    /// Services for `current`.
+    pub fn new(current: Current, phase: watch::Receiver<Phase>) -> Self {
+        let stash = Arc::new(Stash::new(BUFFERS));
+        Self {
+            current: ArcSwap::from_pointee(current),
+            pools: Arc::new(Pools::new(Arc::clone(&stash))),
+            stash,
+            registry: Arc::default(),
+            cancels: Arc::default(),
+            classifier: Arc::default(),
+            directory: Arc::default(),
+            counters: Arc::default(),
+            phase,
+            greetings: Mutex::new(LruCache::new(GREETINGS)),
+            draws: AtomicU64::new(0x9E37_79B9_7F4A_7C15),
+        }
+    }
+
+    /// The bounds that hold now.
+    pub fn limits(&self) -> Limits {
+        self.current.load().config.limits.clone()
+    }
+
+    /// How clients prove who they are.
+    pub fn method(&self) -> AuthMethod {
+        self.current.load().config.auth
+    }
+
+    /// Whether clients are being let go.
+    pub fn is_draining(&self) -> bool {
+        *self.phase.borrow() == Phase::Draining
+    }
+
+    /// The greeting for clients of `pool` with these startup settings, if it is known and recent.
+    pub fn greeting(&self, pool: &PoolKey, settings: &Arc<Settings>, now: Instant) -> Option<Arc<Parameters>> {
+        let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+        let (made, parameters) = greetings.get(&(pool.clone(), Arc::clone(settings)))?;
+        (now.duration_since(*made) < GREETING_LIFE).then(|| Arc::clone(parameters))
+    }
+
+    /// Remembers a greeting.
+    pub fn learn_greeting(&self, pool: PoolKey, settings: Arc<Settings>, parameters: Arc<Parameters>, now: Instant) {
+        let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
+        greetings.put((pool, settings), (now, parameters));
+    }
+
+    /// A number to draw lots with: nothing depends on its being unpredictable.
+    pub fn draw(&self) -> u64 {
+        // splitmix64 (Steele, Lea, Flood, 2014).
+        let mut z = self.draws.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+impl Served {
+    /// The pool of `destination` on the node with index `node`.
+    pub fn pool(&self, services: &Services, destination: &Destination, node: usize) -> Option<Arc<Pool>> {
+        let (name, address) = self.nodes.get(node)?;
+        let key = PoolKey {
+            cluster: destination.cluster.clone(),
+            node: name.clone(),
+            database: destination.server_database.clone(),
+            user: destination.server_user.clone(),
+        };
+        let login = Login {
+            address: address.clone(),
+            connector: Arc::clone(&self.connector),
+            user: destination.server_user.clone(),
+            password: destination.server_password.clone(),
+            database: destination.server_database.clone(),
+            application_name: "howdah".to_owned(),
+            options: Vec::new(),
+            timeout: destination.pool.connect_timeout,
+        };
+        Some(services.pools.get(&key, &destination.pool, login))
+    }
+}

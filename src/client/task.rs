@@ -1,0 +1,295 @@
+//! A client's phases: greeting, batches, farewell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::answer;
+use super::batch::{Read, ReadError};
+use super::directory::Entry;
+use super::exchange::Ran;
+use super::services::{Served, Services};
+use crate::cancel::Key;
+use crate::cluster::catalog::Contents;
+use crate::cluster::{SessionClock, WriteClock};
+use crate::config::model::Destination;
+use crate::net::wire::Wire;
+use crate::pool::lease::Lease;
+use crate::pool::{CheckoutError, Pool};
+use crate::protocol::error::Report;
+use crate::protocol::frame::Frame;
+use crate::protocol::replies::Kind;
+use crate::protocol::sqlstate::SqlState;
+use crate::protocol::tag::TransactionStatus;
+use crate::router::view::Busy;
+use crate::session::Session;
+
+/// A server lent to this client.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) lease: Lease,
+    /// Counts as one request in flight on its node.
+    pub(super) busy: Busy,
+    pub(super) node: usize,
+    pub(super) ran: Ran,
+}
+
+/// Whether this client holds a server.
+#[derive(Debug)]
+pub(super) enum Attachment {
+    /// It holds none.
+    Detached,
+    /// It holds one: for a transaction, or for as long as it is pinned.
+    Lent(Held),
+}
+
+/// Why a client's connection ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It said goodbye, or cannot be told anything.
+    Gone,
+    /// It is told why.
+    Told(Report),
+}
+
+/// A client that has logged in.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) services: Arc<Services>,
+    pub(super) served: Arc<Served>,
+    pub(super) destination: Destination,
+    /// The reload that `destination` comes from.
+    pub(super) generation: u64,
+    pub(super) info: Entry,
+    pub(super) key: Key,
+    pub(super) wire: Wire,
+    pub(super) session: Session,
+    pub(super) attachment: Attachment,
+    /// The messages of the batch at hand.
+    pub(super) frames: Vec<Frame>,
+    /// Pools that were needed so far, by the node's index.
+    pub(super) pools: Vec<Option<Arc<Pool>>>,
+    /// What its database contains.
+    pub(super) contents: Arc<Contents>,
+    /// When this database was last written to.
+    pub(super) database_clock: Arc<WriteClock>,
+    /// When this client last wrote.
+    pub(super) clock: SessionClock,
+    /// Whether the transaction at hand may have changed something.
+    pub(super) dirty: bool,
+}
+
+/// What ended a wait for the client's next batch.
+enum Woken {
+    Client,
+    Server,
+    Control,
+    TimedOut(Report),
+    Failed,
+}
+
+impl Client {
+    /// Serves the client until one side has had enough.
+    pub(super) async fn run(mut self) {
+        let end = self.serve().await;
+        if let End::Told(report) = &end {
+            tracing::info!(client = %self.info.id, code = report.code.as_str(), message = %report.message, "client connection ends");
+            self.services.counters.client_errors.increment();
+            let bytes = answer::farewell(report);
+            let _ = tokio::time::timeout(FAREWELL, self.wire.send(&bytes)).await;
+        }
+        let (wire_in, wire_out) = self.wire.traffic();
+        self.services.counters.bytes_received.add(wire_in);
+        self.services.counters.bytes_sent.add(wire_out);
+        Box::pin(self.leave()).await;
+    }
+
+    async fn serve(&mut self) -> End {
+        loop {
+            if let Err(end) = self.wait().await {
+                return end;
+            }
+            match self.read_batch().await {
+                Ok(Read::Batch(until)) => {
+                    if let Err(end) = self.limited(until).await {
+                        return end;
+                    }
+                }
+                Ok(Read::Terminate | Read::End) => return End::Gone,
+                Err(error) => return read_error(&error),
+            }
+        }
+    }
+
+    /// Serves one batch, for no longer than `limits.query_timeout`.
+    async fn limited(&mut self, until: crate::relay::Until) -> Result<(), End> {
+        let limit = self.services.limits().query_timeout;
+        if limit.is_zero() {
+            return self.exchange(until).await;
+        }
+        match tokio::time::timeout(limit, self.exchange(until)).await {
+            Ok(result) => result,
+            Err(_) => Err(End::Told(
+                Report::fatal(SqlState::QUERY_CANCELED, "canceling statement due to limits.query_timeout")
+                    .hint("Raise limits.query_timeout, or shorten the statement."),
+            )),
+        }
+    }
+
+    /// Waits until the client has something to say; holds no buffer meanwhile.
+    async fn wait(&mut self) -> Result<(), End> {
+        if !self.frames.is_empty() || self.wire.unframed() > 0 {
+            return self.may_go_on();
+        }
+        loop {
+            self.may_go_on()?;
+            match self.woken().await {
+                Woken::Client => return Ok(()),
+                Woken::Server => self.overhear().await?,
+                Woken::Control => {}
+                Woken::TimedOut(report) => return Err(End::Told(report)),
+                Woken::Failed => return Err(End::Gone),
+            }
+        }
+    }
+
+    async fn woken(&self) -> Woken {
+        let wait = async {
+            let server = async {
+                match &self.attachment {
+                    Attachment::Lent(held) => held.lease.wire.readable().await,
+                    Attachment::Detached => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                readable = self.wire.readable() => if readable.is_ok() { Woken::Client } else { Woken::Failed },
+                _ = server => Woken::Server,
+                () = self.info.controlled() => Woken::Control,
+            }
+        };
+        match self.idle_limit() {
+            None => wait.await,
+            Some((limit, report)) => match tokio::time::timeout(limit, wait).await {
+                Ok(woken) => woken,
+                Err(_) => Woken::TimedOut(report()),
+            },
+        }
+    }
+
+    /// How long this wait may last, and what the client is told then.
+    fn idle_limit(&self) -> Option<(Duration, fn() -> Report)> {
+        let limits = self.services.limits();
+        let (limit, report): (_, fn() -> Report) = match self.session.status() {
+            TransactionStatus::Idle => (limits.client_idle_timeout, || {
+                Report::fatal(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to limits.client_idle_timeout")
+            }),
+            _ => (limits.idle_transaction_timeout, || {
+                Report::fatal(
+                    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                    "terminating connection due to limits.idle_transaction_timeout",
+                )
+            }),
+        };
+        (!limit.is_zero()).then_some((limit, report))
+    }
+
+    /// Whether the connection may go on: nobody ended it, and it is not between transactions during a drain.
+    fn may_go_on(&mut self) -> Result<(), End> {
+        if self.info.is_killed() {
+            return Err(End::Told(answer::killed()));
+        }
+        let between = self.session.status() == TransactionStatus::Idle && self.frames.is_empty();
+        if between && self.services.is_draining() {
+            return Err(End::Told(answer::killed()));
+        }
+        if between && !self.is_attached() {
+            self.follow_reload()?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what a reload has changed.
+    fn follow_reload(&mut self) -> Result<(), End> {
+        let current = self.services.current.load();
+        if current.generation == self.generation {
+            return Ok(());
+        }
+        let found = current.config.destination(self.info.user.as_str(), self.info.database.as_str());
+        let served = found.as_ref().and_then(|found| current.clusters.get(&found.cluster));
+        let (Some(destination), Some(served)) = (found.as_ref(), served) else {
+            return Err(End::Told(Report::fatal(
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection because its user or database was removed from the configuration",
+            )));
+        };
+        if !Arc::ptr_eq(served, &self.served) {
+            self.served = Arc::clone(served);
+            self.contents = self.served.catalogs.of(&destination.server_database);
+            self.database_clock = self.served.cluster.database(&destination.server_database);
+            self.clock = SessionClock::default();
+        }
+        self.destination = destination.clone();
+        self.generation = current.generation;
+        self.pools.clear();
+        Ok(())
+    }
+
+    pub(super) const fn is_attached(&self) -> bool {
+        matches!(self.attachment, Attachment::Lent(_))
+    }
+
+    /// Whether the server waits for `CopyData`.
+    pub(super) fn copying_in(&self) -> bool {
+        matches!(&self.attachment, Attachment::Lent(held) if held.lease.replies.copying_in())
+    }
+
+    /// Whether the copy that is going on was asked for by a simple query.
+    pub(super) fn copies_simply(&self) -> bool {
+        matches!(&self.attachment, Attachment::Lent(held) if held.lease.replies.front_kind() == Some(Kind::Query))
+    }
+
+    /// The pool on node `node`.
+    pub(super) fn pool(&mut self, node: usize) -> Result<Arc<Pool>, CheckoutError> {
+        if let Some(Some(pool)) = self.pools.get(node)
+            && !pool.is_retired()
+        {
+            return Ok(Arc::clone(pool));
+        }
+        let pool = self.served.pool(&self.services, &self.destination, node);
+        let pool = pool.ok_or(CheckoutError::UnknownNode { index: node })?;
+        if self.pools.len() <= node {
+            self.pools.resize(node + 1, None);
+        }
+        self.pools[node] = Some(Arc::clone(&pool));
+        Ok(pool)
+    }
+
+    /// Says hello: everything that a client expects before its first statement, in one write.
+    pub(super) async fn greet(&mut self) -> std::io::Result<()> {
+        let mut out = BytesMut::new();
+        crate::protocol::backend::authentication(&mut out, 0, &[]);
+        for (name, value) in self.session.believed.iter() {
+            crate::protocol::backend::parameter_status(&mut out, name, value);
+        }
+        crate::protocol::backend::backend_key_data(&mut out, self.key.process_id, &self.key.secret);
+        crate::protocol::backend::ready_for_query(&mut out, TransactionStatus::Idle);
+        self.wire.send(&out).await
+    }
+}
+
+/// How long a client may take to read why it is let go.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+fn read_error(error: &ReadError) -> End {
+    match error {
+        ReadError::Io(_) => End::Gone,
+        ReadError::Frame(_) | ReadError::Unknown { .. } => {
+            End::Told(Report::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string()))
+        }
+        ReadError::TooLong { .. } => End::Told(
+            Report::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, error.to_string()).hint("Raise limits.max_query_size."),
+        ),
+    }
+}

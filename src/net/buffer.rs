@@ -1,0 +1,44 @@
+//! Buffers that connections borrow while bytes are in them, so that an idle connection holds none.
+
+use bytes::BytesMut;
+use crossbeam_queue::ArrayQueue;
+
+/// Bytes that one buffer has room for: what one read can bring.
+pub const BUFFER: usize = 16 * 1024;
+
+/// A buffer that grew beyond this for one long message is not kept.
+const KEEP: usize = 4 * BUFFER;
+
+/// Buffers that nobody is using; a bounded queue without a lock.
+#[derive(Debug)]
+pub struct Stash {
+    queue: ArrayQueue<BytesMut>,
+}
+
+impl Stash {
+    /// Keeps at most `bound` idle buffers.
+    #[must_use]
+    pub fn new(bound: usize) -> Self {
+        Self { queue: ArrayQueue::new(bound.max(1)) }
+    }
+
+    /// An empty buffer with room for [`BUFFER`] bytes.
+    pub fn take(&self) -> BytesMut {
+        self.queue.pop().unwrap_or_else(|| BytesMut::with_capacity(BUFFER))
+    }
+
+    /// Takes a buffer back; what is in it is gone.
+    pub fn give(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        buffer.reserve(BUFFER);
+        if buffer.capacity() <= KEEP {
+            // A full stash drops it.
+            let _ = self.queue.push(buffer);
+        }
+    }
+
+    /// How many buffers lie idle.
+    pub fn idle(&self) -> usize {
+        self.queue.len()
+    }
+}

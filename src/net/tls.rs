@@ -1,0 +1,4 @@
+//! Stand-in.
+/// Stand-in.
+#[derive(Debug)]
+pub struct Connector;

@@ -1,0 +1,192 @@
+//! How deadpool makes server connections and judges idle ones.
+//!
+//! `create` runs while its caller holds one of the pool's permits, so the limit on logins at once and
+//! the back-off after failures live here. `recycle` runs when an idle server is about to be lent.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use rand::Rng;
+use tokio::sync::Semaphore;
+
+use super::key::PoolKey;
+use super::registry::Servers;
+use crate::net::buffer::Stash;
+use crate::server::connect::{self, ConnectError, Login};
+use crate::server::{Identity, Server};
+use crate::types::ServerId;
+
+/// After a refused login, others wait at least this long before the next try ...
+const BACK_OFF_MIN: Duration = Duration::from_millis(50);
+/// ... doubling up to this.
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+
+/// Makes the servers of one pool.
+#[derive(Debug)]
+pub struct Manager {
+    key: PoolKey,
+    login: Login,
+    lifetime: Duration,
+    prepared_statements: usize,
+    /// Bounds logins at once.
+    connecting: Semaphore,
+    /// Servers made before this generation are not lent again.
+    generation: AtomicU64,
+    last_failure: Mutex<Option<Failure>>,
+    servers: Arc<Servers>,
+    stash: Arc<Stash>,
+}
+
+#[derive(Clone, Debug)]
+struct Failure {
+    at: Instant,
+    back_off: Duration,
+    error: Arc<ConnectError>,
+}
+
+/// Why no server could be made, shared by all who were waiting for it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CreateError(pub Arc<ConnectError>);
+
+/// What a pool needs to make its servers.
+#[derive(Debug)]
+pub struct Making {
+    /// Which pool.
+    pub key: PoolKey,
+    /// How to log in.
+    pub login: Login,
+    /// How long a server may live.
+    pub lifetime: Duration,
+    /// Most prepared statements on one server.
+    pub prepared_statements: usize,
+    /// Most logins at once.
+    pub connect_concurrency: usize,
+}
+
+impl Manager {
+    pub(super) fn new(making: Making, servers: Arc<Servers>, stash: Arc<Stash>) -> Self {
+        Self {
+            key: making.key,
+            login: making.login,
+            lifetime: making.lifetime,
+            prepared_statements: making.prepared_statements,
+            connecting: Semaphore::new(making.connect_concurrency.max(1)),
+            generation: AtomicU64::new(0),
+            last_failure: Mutex::new(None),
+            servers,
+            stash,
+        }
+    }
+
+    /// From now on, no server that exists today is lent again.
+    pub(super) fn retire_all(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether its servers log in as `login` says.
+    pub(super) fn logs_in_as(&self, login: &Login) -> bool {
+        self.login.address == login.address
+            && self.login.password == login.password
+            && Arc::ptr_eq(&self.login.connector, &login.connector)
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// The failure that the next login would only repeat, while its back-off lasts.
+    fn recent_failure(&self, now: Instant) -> Option<Failure> {
+        let failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone().filter(|failure| now < failure.at + failure.back_off)
+    }
+
+    fn failed(&self, error: ConnectError, now: Instant) -> CreateError {
+        let error = Arc::new(error);
+        let mut last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let doubled = last.as_ref().map_or(BACK_OFF_MIN, |failure| failure.back_off * 2);
+        let back_off = doubled.min(BACK_OFF_MAX);
+        *last = Some(Failure { at: now, back_off, error: Arc::clone(&error) });
+        CreateError(error)
+    }
+
+    fn succeeded(&self) {
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// A server with what its pool remembers of it.
+#[derive(Debug)]
+pub struct Pooled {
+    /// The server.
+    pub server: Server,
+    pub(super) generation: u64,
+    pub(super) expires_at: Instant,
+}
+
+impl managed::Manager for Manager {
+    type Type = Pooled;
+    type Error = CreateError;
+
+    async fn create(&self) -> Result<Pooled, CreateError> {
+        if let Some(failure) = self.recent_failure(Instant::now()) {
+            return Err(CreateError(failure.error));
+        }
+        let _permit = self.connecting.acquire().await;
+        // Those who waited behind a login that failed need not try it again.
+        if let Some(failure) = self.recent_failure(Instant::now()) {
+            return Err(CreateError(failure.error));
+        }
+        let generation = self.generation();
+        let connected = match connect::connect(&self.login).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                tracing::warn!(pool = %self.key, %error, "server login failed");
+                return Err(self.failed(error, Instant::now()));
+            }
+        };
+        self.succeeded();
+        let now = Instant::now();
+        let identity = Identity {
+            id: self.servers.next_id(),
+            node: self.key.node.clone(),
+            connector: Arc::clone(&self.login.connector),
+            prepared_statements: self.prepared_statements,
+        };
+        let server = Server::new(connected, identity, Arc::clone(&self.stash), now);
+        self.servers.add(&self.key, &server.info);
+        let jitter = rand::rng().random_range(0.9..=1.0);
+        Ok(Pooled { server, generation, expires_at: now + self.lifetime.mul_f64(jitter) })
+    }
+
+    async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<CreateError> {
+        if pooled.generation != self.generation() {
+            return Err(RecycleError::message("retired"));
+        }
+        // Whatever an idle server has to say, it is a farewell or can be said to a new one.
+        if pooled.server.wire.is_readable_now() {
+            return Err(RecycleError::message("closed by the server"));
+        }
+        Ok(())
+    }
+
+    fn detach(&self, pooled: &mut Pooled) {
+        self.servers.remove(pooled.server.id);
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        // `detach` is not called for objects that die with their pool; removing twice does no harm.
+        self.server.info.gone();
+    }
+}
+
+impl Pooled {
+    /// Its number.
+    pub const fn id(&self) -> ServerId {
+        self.server.id
+    }
+}

@@ -1,0 +1,101 @@
+//! Server to client: each reply judged by the queue, and either sent on, swallowed or worded anew.
+
+use super::{HELD, Hold, Relay, streams};
+use crate::protocol::error::ErrorFields;
+use crate::protocol::frame::{Frame, FrameError, Incomplete, Next};
+use crate::protocol::replies::{Event, Unexpected, Verdict};
+use crate::protocol::tag::backend as tag;
+use crate::server::Server;
+use crate::session::parameters::Parameters;
+use crate::session::{Note, parameter};
+
+/// What a server may not send.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Unexpected(#[from] Unexpected),
+}
+
+/// An ErrorResponse or NoticeResponse longer than this streams through: its first fields tell what must be known.
+const OPENED: usize = 8 * 1024;
+
+impl Relay<'_> {
+    /// Deals with all that the server has sent.
+    pub(super) fn downstream(&mut self) -> Result<(), Fault> {
+        loop {
+            let policy = |kind: u8, _, here: usize| {
+                let opened = matches!(kind, tag::ERROR_RESPONSE | tag::NOTICE_RESPONSE);
+                if streams(kind) || (opened && here >= OPENED) { Incomplete::Stream } else { Incomplete::Wait }
+            };
+            let Next::Frame(frame) = self.server.wire.frame(policy)? else { break };
+            if frame.is_start() {
+                self.streaming = self.message(frame)?;
+                self.answer_what_is_due();
+            } else if self.streaming == Verdict::Relay {
+                self.down.relay(frame.start..frame.end());
+            }
+        }
+        if self.down.len() > HELD {
+            self.hold = Hold::No;
+        }
+        if self.down.is_empty() {
+            self.server.wire.done();
+        }
+        Ok(())
+    }
+
+    /// Deals with one message, or the head of a long one; says what becomes of the rest of it.
+    fn message(&mut self, frame: Frame) -> Result<Verdict, Fault> {
+        let Server { wire, replies, carried, .. } = &mut *self.server;
+        let body = frame.body(wire.bytes());
+        let first = body.first().copied().unwrap_or(0);
+        let (verdict, event) = replies.on(frame.tag, first)?;
+        if let (Event::Command | Event::Done(_) | Event::Ready(_), Some(acknowledge)) = (&event, &mut self.acknowledge) {
+            acknowledge();
+        }
+        match event {
+            Event::None | Event::CopyIn => {}
+            Event::Command => self.session.on_command(replies.front_note(), body, carried),
+            Event::Parameter => {
+                let hidden = parameter(body).is_none_or(|(name, _)| !Parameters::concerns_clients(name));
+                self.session.on_reply(Event::Parameter, frame.tag, body, carried);
+                if hidden {
+                    return Ok(Verdict::Swallow);
+                }
+            }
+            Event::Failed(notes) => {
+                let fields = ErrorFields::parse(body);
+                self.error = fields.code;
+                self.fatal |= fields.is_fatal();
+                let ours = notes.iter().any(|note| matches!(note, Note::Begin));
+                self.session.on_reply(Event::Failed(notes), frame.tag, body, carried);
+                if ours {
+                    // The transaction that the client believes in could not begin: nothing may follow.
+                    self.fatal = true;
+                    self.server.break_off("BEGIN failed");
+                    return Ok(self.relay(frame, Verdict::Relay));
+                }
+            }
+            Event::Refused(notes) => {
+                self.refuse(&notes);
+                let Server { wire, carried, .. } = &mut *self.server;
+                let body = frame.body(wire.bytes());
+                self.session.on_reply(Event::Refused(notes), frame.tag, body, carried);
+            }
+            Event::Done(note) if self.hold == Hold::Answers => self.held_notes.extend(note),
+            Event::Done(_) | Event::Ready(_) | Event::Asynchronous => {
+                self.session.on_reply(event, frame.tag, body, carried);
+            }
+        }
+        Ok(self.relay(frame, verdict))
+    }
+
+    fn relay(&mut self, frame: Frame, verdict: Verdict) -> Verdict {
+        if verdict == Verdict::Relay {
+            self.down.relay(frame.start..frame.end());
+        }
+        verdict
+    }
+}

@@ -1,0 +1,129 @@
+//! Which server runs a client's statement now, so that a cancel request reaches that server and no other.
+//!
+//! ```text
+//!          lend                      cancel
+//!   Idle ---------> Running(key) -------------> Canceling(key)
+//!     ^                | give back                  | the server has closed the cancel connection
+//!     |________________|                            v
+//!     |________________________________________ Running(key)
+//! ```
+//! A server is not given back while its slot is `Canceling`, so a late cancel cannot hit the next client:
+//! the server has signalled its backend before it closes the cancel connection
+//! (`processCancelRequest`, src/backend/postmaster/postmaster.c).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::connect::{self, Peer};
+use crate::net::tls::Connector;
+
+/// What it takes to cancel the statement that runs on one server connection.
+#[derive(Debug)]
+pub struct ServerKey {
+    /// Where the server connection leads.
+    pub peer: Peer,
+    /// How it is encrypted.
+    pub connector: Arc<Connector>,
+    /// The server's process.
+    pub process_id: i32,
+    /// Its secret.
+    pub key: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Idle,
+    Running(Arc<ServerKey>),
+    Canceling(Arc<ServerKey>),
+}
+
+/// One client's slot.
+#[derive(Debug, Default)]
+pub struct Slot {
+    state: Mutex<State>,
+    canceled: Notify,
+}
+
+/// What became of a cancel request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canceled {
+    /// It reached the server.
+    Sent,
+    /// No server runs anything for this client.
+    Nothing,
+    /// Another cancel of the same statement is on its way.
+    Already,
+    /// The server could not be reached in time.
+    Failed,
+}
+
+impl Slot {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A server is lent to the client.
+    pub fn lend(&self, key: Arc<ServerKey>) {
+        *self.lock() = State::Running(key);
+    }
+
+    /// The server is about to be given back: true when it may be. False while a cancel is on its way;
+    /// then [`Slot::settled`] waits for it.
+    pub fn give_back(&self) -> bool {
+        let mut state = self.lock();
+        if matches!(*state, State::Canceling(_)) {
+            return false;
+        }
+        *state = State::Idle;
+        true
+    }
+
+    /// Waits until no cancel is on its way, and then gives the server back.
+    pub async fn settled(&self) {
+        loop {
+            let notified = self.canceled.notified();
+            if self.give_back() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Sends a cancel to the server that runs this client's statement, and waits until it has arrived.
+    pub async fn cancel(&self, timeout: Duration) -> Canceled {
+        let key = {
+            let mut state = self.lock();
+            match std::mem::take(&mut *state) {
+                State::Running(key) => {
+                    *state = State::Canceling(Arc::clone(&key));
+                    key
+                }
+                State::Canceling(key) => {
+                    *state = State::Canceling(key);
+                    return Canceled::Already;
+                }
+                State::Idle => return Canceled::Nothing,
+            }
+        };
+        let _back = BackToRunning(self);
+        let sent = connect::cancel(&key.peer, &key.connector, key.process_id, &key.key, timeout).await;
+        if sent.is_ok() { Canceled::Sent } else { Canceled::Failed }
+    }
+}
+
+/// Ends `Canceling`, also when the cancel's future is dropped.
+struct BackToRunning<'a>(&'a Slot);
+
+impl Drop for BackToRunning<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if let State::Canceling(key) = std::mem::take(&mut *state) {
+            *state = State::Running(key);
+        }
+        drop(state);
+        self.0.canceled.notify_waiters();
+    }
+}

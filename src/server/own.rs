@@ -1,0 +1,118 @@
+//! Howdah's own SQL on a pooled server, between clients' statements: settings, probes, resets.
+//!
+//! Off the hot path, so messages are opened one by one.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::Server;
+use crate::net::wire::Filled;
+use crate::protocol::error::ErrorFields;
+use crate::protocol::frame::{Incomplete, Next};
+use crate::protocol::frontend;
+use crate::protocol::replies::{Event, Kind, Whose};
+use crate::protocol::tag::backend as tag;
+use crate::session::{parameter, parameters};
+
+/// Why Howdah's own statement did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnError {
+    /// The server refused it; the connection goes on. The body of its `ErrorResponse`.
+    #[error("the server refused Howdah's own statement")]
+    Refused(BytesMut),
+    /// The connection is of no use any more.
+    #[error("the server connection was lost")]
+    Lost,
+    /// It took too long; the connection is of no use any more.
+    #[error("the server did not answer in time")]
+    Timeout,
+}
+
+/// Rows of text values.
+pub type Rows = Vec<Vec<Option<String>>>;
+
+impl Server {
+    /// Runs `sql` and gives back the rows. Nothing may be outstanding. Not cancel safe: a server whose
+    /// future was dropped owes a reply, and is therefore not clean.
+    pub async fn run_own(&mut self, sql: &str, timeout: Duration) -> Result<Rows, OwnError> {
+        let result = match tokio::time::timeout(timeout, self.exchange_own(sql)).await {
+            Ok(result) => result,
+            Err(_) => Err(OwnError::Timeout),
+        };
+        if matches!(result, Err(OwnError::Lost | OwnError::Timeout)) {
+            self.break_off("own statement failed");
+        }
+        result
+    }
+
+    async fn exchange_own(&mut self, sql: &str) -> Result<Rows, OwnError> {
+        let mut out = BytesMut::new();
+        frontend::put_query(&mut out, sql.as_bytes());
+        self.replies.expect(Kind::Query, Whose::Ours, None);
+        self.carried.unnamed = None;
+        self.wire.send(&out).await.map_err(|_| OwnError::Lost)?;
+        let (mut rows, mut refused) = (Vec::new(), None);
+        while !self.replies.is_empty() {
+            match self.wire.frame(|_, _, _| Incomplete::Wait).map_err(|_| OwnError::Lost)? {
+                Next::Need { missing } => match self.wire.fill(missing).await {
+                    Ok(Filled::Bytes(_)) => {}
+                    Ok(Filled::End) | Err(_) => return Err(OwnError::Lost),
+                },
+                Next::Frame(frame) => {
+                    let body = frame.body(self.wire.bytes());
+                    let first = body.first().copied().unwrap_or(0);
+                    let (_, event) = self.replies.on(frame.tag, first).map_err(|_| OwnError::Lost)?;
+                    match (event, frame.tag) {
+                        (Event::Parameter, _) => {
+                            if let Some((name, value)) = parameter(body) {
+                                parameters::report(&mut self.carried.parameters, name, value);
+                            }
+                        }
+                        (_, tag::DATA_ROW) => rows.push(row(body)),
+                        (_, tag::ERROR_RESPONSE) => {
+                            if ErrorFields::parse(body).is_fatal() {
+                                return Err(OwnError::Lost);
+                            }
+                            refused = Some(BytesMut::from(body));
+                        }
+                        _ => {}
+                    }
+                    self.wire.done();
+                }
+            }
+        }
+        refused.map_or(Ok(rows), |body| Err(OwnError::Refused(body)))
+    }
+}
+
+/// The text values of a `DataRow`.
+fn row(body: &[u8]) -> Vec<Option<String>> {
+    let mut values = Vec::new();
+    let Some((_, mut rest)) = body.split_at_checked(2) else { return values };
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = usize::try_from(i32::from_be_bytes(*length)).ok();
+        let (value, after) = match length.and_then(|length| after.split_at_checked(length)) {
+            Some((value, after)) => (Some(String::from_utf8_lossy(value).into_owned()), after),
+            None => (None, after),
+        };
+        values.push(value);
+        rest = after;
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::row;
+    use crate::protocol::backend;
+    use bytes::BytesMut;
+
+    #[test]
+    fn rows_are_opened() {
+        let mut out = BytesMut::new();
+        backend::data_row(&mut out, [Some(&b"ab"[..]), None, Some(&b""[..])].into_iter());
+        assert_eq!(row(&out[5..]), [Some("ab".to_owned()), None, Some(String::new())]);
+        assert!(row(b"").is_empty());
+    }
+}

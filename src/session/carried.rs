@@ -1,0 +1,68 @@
+//! What one server holds of its clients' sessions: a value that the server owns and sessions read.
+
+use std::sync::Arc;
+
+use lru::LruCache;
+
+use super::parameters::Parameters;
+use super::registry::Statement;
+use super::settings::Settings;
+
+/// Settings and prepared statements on one server.
+#[derive(Debug)]
+pub struct Carried {
+    /// What was set by SET and not undone.
+    pub settings: Arc<Settings>,
+    /// What it reported with `ParameterStatus`.
+    pub parameters: Arc<Parameters>,
+    /// Named statements, the most recently used first. Holding them keeps their registry entries alive.
+    statements: LruCache<u64, Arc<Statement>>,
+    /// Most named statements.
+    capacity: usize,
+    /// Which text its unnamed statement has.
+    pub unnamed: Option<u64>,
+}
+
+impl Carried {
+    /// A new server's, which keeps at most `capacity` statements.
+    #[must_use]
+    pub fn new(parameters: Arc<Parameters>, capacity: usize) -> Self {
+        // Unbounded as a table, so that it grows with use and never forgets on its own: `remember` bounds it.
+        Self { settings: Arc::default(), parameters, statements: LruCache::unbounded(), capacity, unnamed: None }
+    }
+
+    /// Whether statement `id` is there; it counts as used.
+    pub fn has(&mut self, id: u64) -> bool {
+        self.statements.get(&id).is_some()
+    }
+
+    /// Takes note that `statement` will be there; gives the one that must be closed to make room.
+    pub fn remember(&mut self, statement: &Arc<Statement>) -> Option<Arc<Statement>> {
+        self.statements.put(statement.id, Arc::clone(statement));
+        if self.statements.len() <= self.capacity.max(1) {
+            return None;
+        }
+        self.statements.pop_lru().map(|(_, old)| old)
+    }
+
+    /// Takes note that `statement` is still there: it was to be closed, and was not.
+    pub fn restore(&mut self, statement: Arc<Statement>) {
+        self.statements.put(statement.id, statement);
+    }
+
+    /// Takes note that statement `id` is not there.
+    pub fn forget(&mut self, id: u64) {
+        self.statements.pop(&id);
+    }
+
+    /// Takes note that no named statement is there.
+    pub fn forget_all(&mut self) {
+        self.statements.clear();
+    }
+
+    /// How many named statements are there.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.statements.len()
+    }
+}

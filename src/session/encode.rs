@@ -1,0 +1,340 @@
+//! A batch as its server must see it: names translated, missing statements supplied, replies expected.
+//!
+//! What is assumed of the server here is taken back by `Session::undo` when a message fails or is skipped.
+
+use std::sync::Arc;
+
+use bytes::BufMut;
+
+use super::carried::Carried;
+use super::observe::{Batch, Plan, Step};
+use super::registry::Statement;
+use super::{Note, Portal, Session, Tx};
+use crate::protocol::backend::message;
+use crate::protocol::error::Report;
+use crate::protocol::frame::{Frame, HEADER};
+use crate::protocol::frontend::{self, Bind, Object, Parse};
+use crate::protocol::outbox::Outbox;
+use crate::protocol::replies::{Kind, Replies, Whose};
+use crate::protocol::sqlstate::SqlState;
+use crate::protocol::tag::{TransactionStatus, backend as answer, frontend as tag};
+use crate::sql::command::{Command, Parsed, Value};
+use crate::sql::Effects;
+
+/// The server's side of an exchange, as far as a session may touch it.
+#[derive(Debug)]
+pub struct Upstream<'a> {
+    /// What the server carries.
+    pub carried: &'a mut Carried,
+    /// What it owes.
+    pub replies: &'a mut Replies<Note>,
+    /// What goes to it.
+    pub out: &'a mut Outbox,
+}
+
+impl Upstream<'_> {
+    fn expect(&mut self, kind: Kind, note: Option<Note>) {
+        self.replies.expect(kind, Whose::Client, note);
+    }
+
+    fn relay(&mut self, frame: Frame) {
+        self.out.relay(frame.start..frame.end());
+    }
+
+    /// Makes sure that the server has `statement`, by a Parse of ours if need be.
+    fn supply(&mut self, statement: &Arc<Statement>) {
+        if self.carried.has(statement.id) {
+            return;
+        }
+        let name = statement.server_name();
+        self.out.make(|out| frontend::put_parse(out, name.as_bytes(), &statement.text, &statement.types));
+        self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::Supplied(Some(statement.id))));
+        self.remember(statement);
+    }
+
+    fn supply_unnamed(&mut self, statement: &Statement) {
+        if self.carried.unnamed == Some(statement.id) {
+            return;
+        }
+        self.out.make(|out| frontend::put_parse(out, b"", &statement.text, &statement.types));
+        self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::Supplied(None)));
+        self.carried.unnamed = Some(statement.id);
+    }
+
+    fn remember(&mut self, statement: &Arc<Statement>) {
+        if let Some(old) = self.carried.remember(statement) {
+            self.out.make(|out| {
+                frontend::put_object(out, tag::CLOSE, Object::Statement, old.server_name().as_bytes());
+            });
+            self.replies.expect(Kind::Close, Whose::Ours, Some(Note::Evicted(old)));
+        }
+    }
+}
+
+impl Session {
+    /// What must go to a fresh server before the batch: the BEGIN that was answered already.
+    pub fn prelude(&mut self, up: &mut Upstream<'_>) {
+        if let Tx::Deferred(begun) = &self.tx {
+            up.out.make(|out| frontend::put_query(out, &begun.text));
+            up.replies.expect(Kind::Query, Whose::Ours, Some(Note::Begin));
+            up.carried.unnamed = None;
+        }
+    }
+
+    /// Turns the messages of `batch` into what the server must see.
+    pub fn encode(&mut self, batch: Batch<'_>, plan: &Plan, up: &mut Upstream<'_>) {
+        let steps = plan.steps.iter().map(Some).chain(std::iter::repeat(None));
+        for ((frame, body), step) in batch.messages().zip(steps) {
+            if !frame.is_start() {
+                up.relay(frame);
+                continue;
+            }
+            match (frame.tag, step) {
+                (tag::QUERY, Some(Step::Query { statements, effects })) => {
+                    self.encode_query(frame, body, statements, *effects, up);
+                }
+                (tag::PARSE, Some(Step::Parse(statement))) => self.encode_parse(frame, body, statement, up),
+                (tag::BIND, _) => self.encode_bind(frame, frame.length(batch.buffer), body, up),
+                _ => self.encode_other(frame, body, up),
+            }
+        }
+    }
+
+    fn encode_other(&mut self, frame: Frame, body: &[u8], up: &mut Upstream<'_>) {
+        match frame.tag {
+            tag::DESCRIBE => self.encode_describe(frame, body, up),
+            tag::CLOSE => self.encode_close(frame, body, up),
+            tag::EXECUTE => {
+                up.relay(frame);
+                up.expect(Kind::Execute, self.executed(body));
+            }
+            tag::SYNC => {
+                up.relay(frame);
+                up.expect(Kind::Sync, None);
+            }
+            tag::QUERY => {
+                up.relay(frame);
+                up.expect(Kind::Query, None);
+            }
+            tag::PARSE => {
+                up.relay(frame);
+                up.expect(Kind::Parse, None);
+            }
+            tag::FUNCTION_CALL => {
+                up.relay(frame);
+                up.expect(Kind::Function, None);
+            }
+            tag::COPY_DONE | tag::COPY_FAIL => {
+                up.relay(frame);
+                up.expect(Kind::CopyEnd, None);
+            }
+            _ => up.relay(frame),
+        }
+    }
+
+    fn encode_query(
+        &mut self,
+        frame: Frame,
+        body: &[u8],
+        statements: &[Parsed],
+        effects: Effects,
+        up: &mut Upstream<'_>,
+    ) {
+        match self.deallocated(statements) {
+            Some((statement, at)) => {
+                up.supply(&statement);
+                let text = frontend::query(body).unwrap_or_default();
+                let renamed = replace(text, at, &statement.server_name());
+                up.out.make(|out| frontend::put_query(out, &renamed));
+            }
+            None => up.relay(frame),
+        }
+        // exec_simple_query drops the unnamed statement (src/backend/tcop/postgres.c).
+        self.unnamed = None;
+        up.carried.unnamed = None;
+        let concerns = !statements.is_empty() || effects != Effects::default();
+        let note = concerns.then(|| Note::Query { statements: statements.to_vec(), effects, done: 0 });
+        up.expect(Kind::Query, note);
+    }
+
+    /// The statement that a lone DEALLOCATE names, when it is one that Howdah has renamed.
+    fn deallocated(&self, statements: &[Parsed]) -> Option<(Arc<Statement>, std::ops::Range<usize>)> {
+        let [Parsed { command: Command::Deallocate { name, at }, .. }] = statements else { return None };
+        self.statements.get(name.as_bytes()).map(|statement| (Arc::clone(statement), at.clone()))
+    }
+
+    fn encode_parse(&mut self, frame: Frame, body: &[u8], statement: &Arc<Statement>, up: &mut Upstream<'_>) {
+        let name = Parse::open(body).map(|parse| parse.name).unwrap_or_default();
+        if name.is_empty() {
+            self.encode_parse_unnamed(frame, statement, up);
+            return;
+        }
+        if self.statements.contains_key(name) {
+            let name = String::from_utf8_lossy(name);
+            let words = format!("prepared statement \"{name}\" already exists");
+            refuse(Report::error(SqlState::DUPLICATE_PSTATEMENT, words), up);
+            return;
+        }
+        self.statements.insert(name.into(), Arc::clone(statement));
+        // In a failed transaction even a known statement must not be said to be parsed.
+        if self.tx != Tx::Open(TransactionStatus::Failed) && up.carried.has(statement.id) {
+            up.expect(Kind::Answered(answer::PARSE_COMPLETE), Some(Note::Parsed { name: name.into(), sent: None }));
+            return;
+        }
+        let server_name = statement.server_name();
+        up.out.make(|out| frontend::put_parse(out, server_name.as_bytes(), &statement.text, &statement.types));
+        up.expect(Kind::Parse, Some(Note::Parsed { name: name.into(), sent: Some(statement.id) }));
+        up.remember(statement);
+    }
+
+    fn encode_parse_unnamed(&mut self, frame: Frame, statement: &Arc<Statement>, up: &mut Upstream<'_>) {
+        match self.deallocated(statement.parsed.as_slice()) {
+            Some((named, at)) => {
+                up.supply(&named);
+                let renamed = replace(&statement.text, at, &named.server_name());
+                up.out.make(|out| frontend::put_parse(out, b"", &renamed, &statement.types));
+            }
+            None => up.relay(frame),
+        }
+        self.unnamed = Some(Arc::clone(statement));
+        up.carried.unnamed = Some(statement.id);
+        up.expect(Kind::Parse, Some(Note::Unnamed));
+    }
+
+    fn encode_bind(&mut self, frame: Frame, length: usize, body: &[u8], up: &mut Upstream<'_>) {
+        let Ok(bind) = Bind::open(body) else {
+            up.relay(frame);
+            up.expect(Kind::Bind, None);
+            return;
+        };
+        let statement = self.statement(bind.statement).cloned();
+        match &statement {
+            Some(statement) if bind.statement.is_empty() => {
+                up.supply_unnamed(statement);
+                up.relay(frame);
+            }
+            Some(statement) => {
+                up.supply(statement);
+                put_bind(frame, length, bind, &statement.server_name(), up);
+            }
+            // Unknown here: the server says so, in its own words, or knows it from SQL's PREPARE.
+            None => up.relay(frame),
+        }
+        if let Some(statement) = statement {
+            let parsed = statement.parsed.as_ref().map(|parsed| with_arguments(parsed, bind));
+            self.portals.insert(bind.portal.into(), Portal { statement, parsed });
+        } else {
+            self.portals.remove(bind.portal);
+        }
+        up.expect(Kind::Bind, None);
+    }
+
+    fn encode_describe(&mut self, frame: Frame, body: &[u8], up: &mut Upstream<'_>) {
+        let statement = match frontend::object(body) {
+            Ok((Object::Statement, name)) => self.statement(name).cloned().map(|statement| (name, statement)),
+            _ => None,
+        };
+        match statement {
+            Some(([], statement)) => {
+                up.supply_unnamed(&statement);
+                up.relay(frame);
+            }
+            Some((_, statement)) => {
+                up.supply(&statement);
+                let name = statement.server_name();
+                up.out.make(|out| frontend::put_object(out, tag::DESCRIBE, Object::Statement, name.as_bytes()));
+            }
+            None => up.relay(frame),
+        }
+        up.expect(Kind::Describe, None);
+    }
+
+    fn encode_close(&mut self, frame: Frame, body: &[u8], up: &mut Upstream<'_>) {
+        let Ok((Object::Statement, name)) = frontend::object(body) else {
+            if let Ok((Object::Portal, name)) = frontend::object(body) {
+                self.portals.remove(name);
+            }
+            up.relay(frame);
+            up.expect(Kind::Close, None);
+            return;
+        };
+        let Some(statement) = self.statements.remove(name) else {
+            if name.is_empty() {
+                self.unnamed = None;
+                up.carried.unnamed = None;
+            }
+            up.relay(frame);
+            up.expect(Kind::Close, None);
+            return;
+        };
+        // The text stays on the server for whoever prepares it next.
+        up.expect(Kind::Answered(answer::CLOSE_COMPLETE), Some(Note::Closed { name: name.into(), statement }));
+    }
+
+    fn statement(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) }
+    }
+
+    /// What to remember of an Execute.
+    fn executed(&self, body: &[u8]) -> Option<Note> {
+        let portal = self.portals.get(frontend::execute(body).ok()?)?;
+        let effects = portal.statement.analysis.effects;
+        if portal.parsed.is_none() && effects == Effects::default() {
+            return None;
+        }
+        let statement = portal.parsed.clone().unwrap_or(Parsed { command: Command::Other, set_configs: Vec::new() });
+        Some(Note::Executed { statement, effects })
+    }
+}
+
+/// Has the server fail, so that it rolls back and skips as it would have, and words the error here.
+fn refuse(report: Report, up: &mut Upstream<'_>) {
+    up.out.make(|out| {
+        message(out, tag::EXECUTE, |out| {
+            out.put_slice(b"howdah_refused\0");
+            out.put_i32(0);
+        });
+    });
+    up.expect(Kind::Refused, Some(Note::Refused(Box::new(report))));
+}
+
+/// A Bind under the statement's name on servers; its parameters stay where they are. `frame` may be only the
+/// head of a long message, so `length` is what its length word says.
+fn put_bind(frame: Frame, length: usize, bind: Bind<'_>, name: &str, up: &mut Upstream<'_>) {
+    let head = HEADER + bind.portal.len() + 1 + bind.statement.len() + 1;
+    let longer = length.saturating_sub(bind.statement.len()) + name.len();
+    up.out.make(|out| {
+        out.put_u8(tag::BIND);
+        out.put_u32(u32::try_from(longer).unwrap_or(u32::MAX));
+        for part in [bind.portal, name.as_bytes()] {
+            out.put_slice(part);
+            out.put_u8(0);
+        }
+    });
+    up.out.relay(frame.start + head..frame.end());
+}
+
+fn replace(text: &[u8], at: std::ops::Range<usize>, with: &str) -> Vec<u8> {
+    let (Some(before), Some(after)) = (text.get(..at.start), text.get(at.end..)) else { return text.to_vec() };
+    [before, with.as_bytes(), after].concat()
+}
+
+/// A statement whose `set_config` arguments are replaced by what Bind gave for them.
+fn with_arguments(parsed: &Parsed, bind: Bind<'_>) -> Parsed {
+    let resolve = |value: &Value| match value {
+        Value::Parameter(number) => {
+            let bytes = number.checked_sub(1).and_then(|index| bind.parameter(usize::from(index)));
+            bytes
+                .and_then(|bytes| std::str::from_utf8(bytes).ok())
+                .map_or_else(|| value.clone(), |text| Value::Literal(text.to_owned()))
+        }
+        Value::Literal(_) => value.clone(),
+    };
+    let resolve_call = |call: &Command| match call {
+        Command::SetConfig { name, value, is_local } => {
+            Command::SetConfig { name: resolve(name), value: resolve(value), is_local: resolve(is_local) }
+        }
+        other => other.clone(),
+    };
+    Parsed { command: parsed.command.clone(), set_configs: parsed.set_configs.iter().map(resolve_call).collect() }
+}

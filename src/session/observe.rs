@@ -1,0 +1,339 @@
+//! What a batch of client messages needs, before a server is chosen. Changes nothing but the plan.
+
+use bytes::BytesMut;
+
+use super::{Deferred, Registry, Session, Statement, Tx};
+use crate::protocol::backend;
+use crate::protocol::frame::Frame;
+use crate::protocol::frontend::{self, Bind, Object, Parse};
+use crate::protocol::tag::{TransactionStatus, backend as answer, frontend as tag};
+use crate::sql::classify::ReadOnly;
+use crate::sql::command::{self, Command, Isolation, Parsed};
+use crate::sql::hint::{self, Hint};
+use crate::sql::{Analysis, Class, Effects, WriteReason};
+use std::sync::Arc;
+
+/// Whole messages of one client, in the buffer that they were read into.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// The buffer.
+    pub buffer: &'a [u8],
+    /// The messages.
+    pub frames: &'a [Frame],
+}
+
+impl<'a> Batch<'a> {
+    /// The messages with their bodies.
+    pub fn messages(self) -> impl Iterator<Item = (Frame, &'a [u8])> {
+        self.frames.iter().map(move |frame| (*frame, if frame.is_start() { frame.body(self.buffer) } else { &[][..] }))
+    }
+
+    /// Whether a Parse of `name` stands before `frame`.
+    fn parses_before(self, name: &[u8], frame: Frame) -> bool {
+        let earlier = self.frames.iter().rev().skip_while(|other| other.start >= frame.start);
+        earlier
+            .filter(|other| other.tag == tag::PARSE && other.is_start())
+            .any(|other| Parse::open(other.body(self.buffer)).is_ok_and(|parse| parse.name == name))
+    }
+}
+
+/// What was learnt of one message, so that it is learnt once.
+#[derive(Debug)]
+pub(super) enum Step {
+    Query { statements: Vec<Parsed>, effects: Effects },
+    Parse(Arc<Statement>),
+    Pass,
+}
+
+/// What was learnt of a batch.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub(super) steps: Vec<Step>,
+    /// The shape of its strictest statement, to be corrected should a replica refuse it.
+    pub fingerprint: Option<u64>,
+    /// What all its statements together do.
+    pub effects: Effects,
+    /// Whether it is certain to change nothing.
+    pub only_reads: bool,
+}
+
+/// What a batch asks of a server.
+#[derive(Debug)]
+pub enum Work {
+    /// It reads, and nothing else.
+    Read(ReadOnly),
+    /// It may change something.
+    Write(WriteReason),
+    /// It belongs to a transaction that may write.
+    Transaction,
+}
+
+/// What to do with a batch.
+#[derive(Debug)]
+pub enum Intent {
+    /// Nothing needs a server: these bytes are the answer.
+    Answer(BytesMut),
+    /// A server is needed.
+    Run {
+        /// For what.
+        work: Work,
+        /// What a comment in front of it orders.
+        hint: Option<Hint>,
+    },
+}
+
+impl Session {
+    /// Learns what `batch` needs. `analyse` tells what a statement text does.
+    pub fn observe(&mut self, batch: Batch<'_>, plan: &mut Plan, analyse: &mut dyn FnMut(&[u8]) -> Analysis) -> Intent {
+        plan.steps.clear();
+        plan.fingerprint = None;
+        plan.effects = Effects::default();
+        let mut strictest: Option<Analysis> = None;
+        let mut unknown = false;
+        let mut found = None;
+        for (frame, body) in batch.messages() {
+            let (step, analysis) = self.step(frame, body, batch, analyse);
+            match analysis {
+                Known::Nothing => {}
+                Known::Unknown => unknown = true,
+                Known::Analysis(analysis) => {
+                    plan.effects = plan.effects.with(analysis.effects);
+                    if strictest.as_ref().is_none_or(|so_far| so_far.class() == Class::Read) {
+                        strictest = Some(analysis);
+                    }
+                }
+            }
+            found = found.or_else(|| text_of(frame, body).and_then(hint::parse));
+            plan.steps.push(step);
+        }
+        plan.only_reads = !unknown && strictest.as_ref().is_some_and(|analysis| analysis.class() == Class::Read);
+        plan.fingerprint = strictest.as_ref().map(|analysis| analysis.fingerprint);
+        if let Some(answer) = self.answer(batch, plan) {
+            return Intent::Answer(answer);
+        }
+        Intent::Run { work: self.work(strictest.as_ref(), unknown), hint: found }
+    }
+
+    fn step(
+        &self,
+        frame: Frame,
+        body: &[u8],
+        batch: Batch<'_>,
+        analyse: &mut dyn FnMut(&[u8]) -> Analysis,
+    ) -> (Step, Known) {
+        if !frame.is_start() {
+            return (Step::Pass, Known::Unknown);
+        }
+        let known = match frame.tag {
+            tag::QUERY => {
+                let Ok(text) = frontend::query(body) else { return (Step::Pass, Known::Unknown) };
+                let analysis = analyse(text);
+                let effects = analysis.effects;
+                let statements = if effects.has(Effects::COMMANDS) { command::parse(text) } else { Vec::new() };
+                return (Step::Query { statements, effects }, Known::Analysis(analysis));
+            }
+            tag::PARSE => {
+                let Ok(parse) = Parse::open(body) else { return (Step::Pass, Known::Unknown) };
+                let statement = make_statement(&self.registry, parse, analyse);
+                let known = Known::Analysis(statement.analysis.clone());
+                return (Step::Parse(statement), known);
+            }
+            tag::BIND => match Bind::open(body) {
+                Ok(bind) => self.known(bind.statement, frame, batch),
+                Err(_) => Known::Unknown,
+            },
+            tag::DESCRIBE => match frontend::object(body) {
+                Ok((Object::Statement, name)) => self.known(name, frame, batch),
+                // A portal is described where it was bound: in this batch, or on a server already held.
+                _ => Known::Nothing,
+            },
+            tag::FUNCTION_CALL => Known::Unknown,
+            _ => Known::Nothing,
+        };
+        (Step::Pass, known)
+    }
+
+    /// What the statement `name`, used by the message `frame`, is known to do.
+    fn known(&self, name: &[u8], frame: Frame, batch: Batch<'_>) -> Known {
+        // Parsed earlier in this batch, it has been counted there.
+        if batch.parses_before(name, frame) {
+            return Known::Nothing;
+        }
+        let statement = if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) };
+        statement.map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis.clone()))
+    }
+
+    fn work(&self, strictest: Option<&Analysis>, unknown: bool) -> Work {
+        let read = strictest.filter(|_| !unknown).and_then(Analysis::read_only);
+        match &self.tx {
+            Tx::Open(_) => Work::Transaction,
+            Tx::Deferred(begun) => match read {
+                Some(_) if begun.modes.read_only == Some(true) && !self.serializable(begun) => {
+                    Work::Read(ReadOnly::transaction())
+                }
+                _ => Work::Transaction,
+            },
+            Tx::Idle => match (read, strictest.map(Analysis::class)) {
+                (Some(_), _) if self.default_isolation_is_doubtful() => Work::Write(WriteReason::Session),
+                (Some(proof), _) => Work::Read(proof),
+                (None, Some(Class::Write(reason))) => Work::Write(reason),
+                (None, _) => Work::Write(WriteReason::Session),
+            },
+        }
+    }
+
+    fn serializable(&self, begun: &Deferred) -> bool {
+        match begun.modes.isolation {
+            Some(level) => level == Isolation::Serializable,
+            None => self.default_isolation_is_doubtful(),
+        }
+    }
+
+    /// A standby cannot run serializable transactions, and the client may have asked for them all to be.
+    fn default_isolation_is_doubtful(&self) -> bool {
+        let value = match self.settings().get("default_transaction_isolation") {
+            None => return false,
+            Some(super::Value::Sql(text) | super::Value::Text(text)) => text,
+        };
+        let value = value.trim_matches(['\'', '"', ' ']).to_ascii_lowercase();
+        !matches!(value.as_str(), "read committed" | "repeatable read" | "read uncommitted")
+    }
+
+    /// The answer to a batch that no server need see.
+    fn answer(&mut self, batch: Batch<'_>, plan: &Plan) -> Option<BytesMut> {
+        if matches!(self.tx, Tx::Open(_)) || !self.pins.is_empty() {
+            return None;
+        }
+        self.answer_nothing(batch).or_else(|| self.answer_transaction(batch, plan))
+    }
+
+    /// Sync, Close of statements, and what is left of a copy that failed.
+    fn answer_nothing(&mut self, batch: Batch<'_>) -> Option<BytesMut> {
+        let closes = |body| matches!(frontend::object(body), Ok((Object::Statement, _)));
+        let trivial = batch.messages().all(|(frame, body)| match frame.tag {
+            tag::SYNC | tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => true,
+            tag::CLOSE => closes(body),
+            _ => false,
+        });
+        if !trivial {
+            return None;
+        }
+        let mut out = BytesMut::new();
+        for (frame, body) in batch.messages() {
+            match frame.tag {
+                tag::SYNC => backend::ready_for_query(&mut out, self.status()),
+                tag::CLOSE => {
+                    if let Ok((_, name)) = frontend::object(body) {
+                        self.close(name);
+                    }
+                    backend::empty(&mut out, answer::CLOSE_COMPLETE);
+                }
+                _ => {}
+            }
+        }
+        Some(out)
+    }
+
+    pub(super) fn close(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+        if name.is_empty() { self.unnamed.take() } else { self.statements.remove(name) }
+    }
+
+    /// BEGIN, and the end of a transaction that no server knows of.
+    fn answer_transaction(&mut self, batch: Batch<'_>, plan: &Plan) -> Option<BytesMut> {
+        let (text, command, extended) = lone_command(batch, plan)?;
+        let (status, words) = match (&self.tx, command) {
+            (Tx::Idle, Command::Begin(modes)) => {
+                let deferred = Deferred { text: text.into(), modes: *modes };
+                let words = if starts_with_ignoring_case(text, b"start") { "START TRANSACTION" } else { "BEGIN" };
+                self.tx = Tx::Deferred(deferred);
+                (TransactionStatus::InTransaction, words)
+            }
+            (Tx::Deferred(_), Command::Commit { chain: false }) => {
+                self.tx = Tx::Idle;
+                (TransactionStatus::Idle, "COMMIT")
+            }
+            (Tx::Deferred(_), Command::Rollback { chain: false }) => {
+                self.tx = Tx::Idle;
+                (TransactionStatus::Idle, "ROLLBACK")
+            }
+            _ => return None,
+        };
+        let mut out = BytesMut::new();
+        for (frame, body) in batch.messages() {
+            match frame.tag {
+                tag::PARSE => backend::empty(&mut out, answer::PARSE_COMPLETE),
+                tag::BIND => backend::empty(&mut out, answer::BIND_COMPLETE),
+                tag::DESCRIBE => {
+                    if let Ok((Object::Statement, _)) = frontend::object(body) {
+                        backend::no_parameters(&mut out);
+                    }
+                    backend::empty(&mut out, answer::NO_DATA);
+                }
+                tag::QUERY | tag::EXECUTE => backend::command_complete(&mut out, words),
+                _ => {}
+            }
+        }
+        backend::ready_for_query(&mut out, status);
+        // The statement stands where PostgreSQL would keep it: replaced, or gone after a simple query.
+        self.unnamed = extended;
+        Some(out)
+    }
+}
+
+/// What is known of the statement that a message names.
+enum Known {
+    Nothing,
+    Unknown,
+    Analysis(Analysis),
+}
+
+fn make_statement(
+    registry: &Registry,
+    parse: Parse<'_>,
+    analyse: &mut dyn FnMut(&[u8]) -> Analysis,
+) -> Arc<Statement> {
+    if !parse.name.is_empty() {
+        return registry.intern(parse.text, parse.types, || analyse(parse.text));
+    }
+    Arc::new(Statement::new(registry.fresh_id(), parse.text, parse.types, analyse(parse.text)))
+}
+
+fn text_of(frame: Frame, body: &[u8]) -> Option<&[u8]> {
+    match frame.tag {
+        _ if !frame.is_start() => None,
+        tag::QUERY => frontend::query(body).ok(),
+        tag::PARSE => Parse::open(body).ok().map(|parse| parse.text),
+        _ => None,
+    }
+}
+
+/// The one command of a batch that is nothing else: a Query, or an unnamed Parse, Bind, Describe, Execute, Sync.
+///
+/// Also gives the unnamed statement that the batch leaves behind.
+fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<(&'a [u8], &'a Command, Option<Arc<Statement>>)> {
+    let text = text_of(*batch.frames.first()?, batch.frames.first()?.body(batch.buffer))?;
+    if let ([Step::Query { statements, .. }], [_]) = (&plan.steps[..], batch.frames) {
+        let [Parsed { command, set_configs }] = &statements[..] else { return None };
+        return set_configs.is_empty().then_some((text, command, None));
+    }
+    let Some(Step::Parse(statement)) = plan.steps.first() else { return None };
+    let mut tags = batch.frames.iter().map(|frame| frame.tag).filter(|kind| *kind != tag::DESCRIBE);
+    let expected = [tag::PARSE, tag::BIND, tag::EXECUTE, tag::SYNC];
+    let unnamed = batch.messages().all(|(frame, body)| match frame.tag {
+        tag::PARSE => body.first() == Some(&0),
+        tag::BIND => body.starts_with(b"\0\0"),
+        tag::EXECUTE => body.first() == Some(&0),
+        tag::DESCRIBE => body.get(1) == Some(&0),
+        _ => true,
+    });
+    if !unnamed || !expected.into_iter().all(|tag| tags.next() == Some(tag)) || tags.next().is_some() {
+        return None;
+    }
+    let command = &statement.parsed.as_ref()?.command;
+    Some((text, command, Some(Arc::clone(statement))))
+}
+
+fn starts_with_ignoring_case(text: &[u8], word: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    text.len() >= word.len() && text[..word.len()].eq_ignore_ascii_case(word)
+}

@@ -1,0 +1,120 @@
+//! Prepared statement texts, shared by all clients: one entry per distinct text and parameter types.
+//!
+//! The registry is cut into shards, so that no lock is common to all; an entry lives as long as some
+//! client or server knows it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use foldhash::fast::FixedState;
+
+use crate::sql::command::{self, Parsed};
+use crate::sql::{Analysis, Effects};
+
+/// A prepared statement.
+#[derive(Debug)]
+pub struct Statement {
+    /// Unique in this process; names the statement on servers.
+    pub id: u64,
+    /// Its text.
+    pub text: Box<[u8]>,
+    /// Count and OIDs of parameter types as Parse gave them.
+    pub types: Box<[u8]>,
+    /// What the text says.
+    pub analysis: Analysis,
+    /// The statement itself, when it concerns the session.
+    pub parsed: Option<Parsed>,
+}
+
+impl Statement {
+    /// A statement that has been given the number `id`.
+    pub fn new(id: u64, text: &[u8], types: &[u8], analysis: Analysis) -> Self {
+        let concerns = analysis.effects.has(Effects::COMMANDS);
+        let parsed = if concerns { command::parse(text).into_iter().next() } else { None };
+        Self { id, text: text.into(), types: types.into(), analysis, parsed }
+    }
+
+    /// The name it has on every server.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        server_name(self.id)
+    }
+}
+
+/// The name that statement `id` has on every server.
+#[must_use]
+pub fn server_name(id: u64) -> String {
+    format!("howdah_{id}")
+}
+
+const SHARDS: usize = 64;
+
+/// How often a shard is swept of dead entries: every so many insertions.
+const SWEEP: usize = 256;
+
+#[derive(Debug, Default)]
+struct Shard {
+    entries: HashMap<u64, Vec<Weak<Statement>>, FixedState>,
+    insertions: usize,
+}
+
+/// All statements that somebody knows.
+#[derive(Debug)]
+pub struct Registry {
+    shards: Box<[Mutex<Shard>]>,
+    next_id: AtomicU64,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), next_id: AtomicU64::new(1) }
+    }
+}
+
+impl Registry {
+    /// A number for a statement that is not shared: the unnamed one.
+    pub fn fresh_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The one statement with this text and these types; `analyse` is asked only for a new one.
+    pub fn intern(&self, text: &[u8], types: &[u8], analyse: impl FnOnce() -> Analysis) -> Arc<Statement> {
+        let mut hasher = FixedState::default().build_hasher();
+        (text, types).hash(&mut hasher);
+        let hash = hasher.finish();
+        let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
+        let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |statement: &Arc<Statement>| *statement.text == *text && *statement.types == *types;
+        let known = shard.entries.get(&hash).and_then(|list| list.iter().filter_map(Weak::upgrade).find(same));
+        if let Some(statement) = known {
+            return statement;
+        }
+        let id = self.fresh_id();
+        let statement = Arc::new(Statement::new(id, text, types, analyse()));
+        shard.insertions += 1;
+        if shard.insertions.is_multiple_of(SWEEP) {
+            shard.entries.retain(|_, list| {
+                list.retain(|entry| entry.strong_count() > 0);
+                !list.is_empty()
+            });
+        }
+        shard.entries.entry(hash).or_default().push(Arc::downgrade(&statement));
+        statement
+    }
+
+    /// How many statements somebody knows.
+    pub fn len(&self) -> usize {
+        let count = |shard: &Mutex<Shard>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.entries.values().flatten().filter(|entry| entry.strong_count() > 0).count()
+        };
+        self.shards.iter().map(count).sum()
+    }
+
+    /// Whether nobody knows any statement.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

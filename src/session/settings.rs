@@ -1,0 +1,291 @@
+//! Settings (GUCs) that belong to a client and travel with it from server to server.
+//!
+//! What was set is kept as the client said it, so that PostgreSQL itself judges it again on the next
+//! server; nothing here knows what a setting means. SET is transactional, and so is the ledger.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::protocol::text::{quote_identifier, quote_literal};
+
+/// How a setting got its value, so that it can get it again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// The text that followed `SET name TO`.
+    Sql(Arc<str>),
+    /// The value itself, as startup parameters and `set_config` give it.
+    Text(Arc<str>),
+}
+
+impl Value {
+    /// The value as text: quotes around a single literal are dropped.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Sql(text) => text.trim().trim_matches(['\'', '"']),
+            Self::Text(text) => text,
+        }
+    }
+}
+
+/// A set of settings, ordered by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Settings {
+    entries: Vec<(Arc<str>, Value)>,
+}
+
+impl Settings {
+    /// The settings that a client's startup packet made.
+    pub fn from_startup<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut settings = Self::default();
+        for (name, value) in parameters {
+            settings.put(&name.to_ascii_lowercase(), Value::Text(value.into()));
+        }
+        settings
+    }
+
+    /// Whether nothing is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The value of `name` (in lower case).
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.position(name).ok().map(|index| &self.entries[index].1)
+    }
+
+    /// All settings in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.entries.iter().map(|(name, value)| (&**name, value))
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(entry, _)| (**entry).cmp(name))
+    }
+
+    fn put(&mut self, name: &str, value: Value) {
+        match self.position(name) {
+            Ok(index) => self.entries[index].1 = value,
+            Err(index) => self.entries.insert(index, (name.into(), value)),
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Ok(index) = self.position(name) {
+            self.entries.remove(index);
+        }
+    }
+
+    /// The SQL that makes a server that carries `self` carry `wanted`; `None` when it does already.
+    ///
+    /// One simple query: the server applies all of it or nothing. The role is given back before
+    /// anything else changes and taken last, because other settings may need rights that it lacks.
+    #[must_use]
+    pub fn difference(&self, wanted: &Self) -> Option<String> {
+        let mut sql = String::new();
+        let differs = |name: &str| self.get(name) != wanted.get(name);
+        for name in [ROLE, AUTHORIZATION] {
+            if self.get(name).is_some() && (differs(name) || differs(AUTHORIZATION)) {
+                let _ = write!(sql, "RESET {name};");
+            }
+        }
+        let is_identity = |name: &str| name == ROLE || name == AUTHORIZATION;
+        for (name, _) in self.iter().filter(|(name, _)| !is_identity(name)) {
+            if wanted.get(name).is_none() {
+                let _ = write!(sql, "RESET {};", qualified(name));
+            }
+        }
+        for (name, value) in wanted.iter().filter(|(name, _)| !is_identity(name)) {
+            if self.get(name) != Some(value) {
+                set(&mut sql, name, value);
+            }
+        }
+        for name in [AUTHORIZATION, ROLE] {
+            if let Some(value) = wanted.get(name)
+                && (differs(name) || differs(AUTHORIZATION))
+            {
+                set(&mut sql, name, value);
+            }
+        }
+        (!sql.is_empty()).then_some(sql)
+    }
+}
+
+const ROLE: &str = "role";
+const AUTHORIZATION: &str = "session_authorization";
+
+/// A setting's name as SQL: each part between dots is an identifier.
+fn qualified(name: &str) -> String {
+    name.split('.').map(quote_identifier).collect::<Vec<_>>().join(".")
+}
+
+fn set(sql: &mut String, name: &str, value: &Value) {
+    let _ = match value {
+        Value::Sql(value) => write!(sql, "SET {} TO {value};", qualified(name)),
+        Value::Text(value) => {
+            write!(sql, "SELECT pg_catalog.set_config({},{},false);", quote_literal(name), quote_literal(value))
+        }
+    };
+}
+
+/// Settings over the course of transactions: what holds now, and what a rollback brings back.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// What RESET returns to.
+    startup: Arc<Settings>,
+    current: Arc<Settings>,
+    /// What held when the transaction began.
+    committed: Arc<Settings>,
+    savepoints: Vec<(String, Arc<Settings>)>,
+}
+
+impl Ledger {
+    /// A ledger in which `current` holds and RESET returns to `startup`.
+    #[must_use]
+    pub fn new(startup: Arc<Settings>, current: Arc<Settings>) -> Self {
+        Self { startup, committed: Arc::clone(&current), current, savepoints: Vec::new() }
+    }
+
+    /// What holds now.
+    #[must_use]
+    pub const fn current(&self) -> &Arc<Settings> {
+        &self.current
+    }
+
+    /// Puts `settings`, which are equal to the current ones, in their place, so that the next comparison is short.
+    pub fn share(&mut self, settings: &Arc<Settings>) {
+        debug_assert!(*self.current == **settings);
+        self.current = Arc::clone(settings);
+        self.committed = Arc::clone(settings);
+    }
+
+    /// SET, and `set_config` for the session.
+    pub fn set(&mut self, name: &str, value: Value) {
+        Arc::make_mut(&mut self.current).put(name, value);
+    }
+
+    /// RESET, and SET to DEFAULT.
+    pub fn reset(&mut self, name: &str) {
+        match self.startup.get(name).cloned() {
+            Some(value) => self.set(name, value),
+            None => Arc::make_mut(&mut self.current).remove(name),
+        }
+    }
+
+    /// RESET ALL: everything but the role and the session's user (`GUC_NO_RESET_ALL`, src/backend/utils/misc/guc_tables.c).
+    pub fn reset_all(&mut self) {
+        let identity = [ROLE, AUTHORIZATION].map(|name| (name, self.current.get(name).cloned()));
+        let mut settings = (*self.startup).clone();
+        for (name, value) in identity {
+            if let Some(value) = value {
+                settings.put(name, value);
+            }
+        }
+        self.current = Arc::new(settings);
+    }
+
+    /// DISCARD ALL: everything.
+    pub fn discard_all(&mut self) {
+        self.current = Arc::clone(&self.startup);
+    }
+
+    /// SAVEPOINT.
+    pub fn savepoint(&mut self, name: String) {
+        self.savepoints.push((name, Arc::clone(&self.current)));
+    }
+
+    /// RELEASE.
+    pub fn release(&mut self, name: &str) {
+        if let Some(index) = self.savepoints.iter().rposition(|(entry, _)| entry == name) {
+            self.savepoints.truncate(index);
+        }
+    }
+
+    /// ROLLBACK TO: the savepoint itself stays.
+    pub fn rollback_to(&mut self, name: &str) {
+        if let Some(index) = self.savepoints.iter().rposition(|(entry, _)| entry == name) {
+            self.current = Arc::clone(&self.savepoints[index].1);
+            self.savepoints.truncate(index + 1);
+        }
+    }
+
+    /// COMMIT, also the silent one at the end of a statement outside a transaction block.
+    pub fn commit(&mut self) {
+        self.committed = Arc::clone(&self.current);
+        self.savepoints.clear();
+    }
+
+    /// ROLLBACK.
+    pub fn rollback(&mut self) {
+        self.current = Arc::clone(&self.committed);
+        self.savepoints.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(entries: &[(&str, &str)]) -> Arc<Settings> {
+        Arc::new(Settings::from_startup(entries.iter().copied()))
+    }
+
+    fn sql(text: &str) -> Value {
+        Value::Sql(text.into())
+    }
+
+    #[test]
+    fn only_the_difference_is_said() {
+        let carried = settings(&[("a", "1"), ("b", "2"), ("my.c", "3")]);
+        let wanted = settings(&[("a", "1"), ("b", "it's")]);
+        assert_eq!(carried.difference(&carried), None);
+        assert_eq!(
+            carried.difference(&wanted).as_deref(),
+            Some("RESET \"my\".\"c\";SELECT pg_catalog.set_config('b','it''s',false);")
+        );
+    }
+
+    #[test]
+    fn the_role_is_given_back_first_and_taken_last() {
+        let mut ledger = Ledger::new(settings(&[]), settings(&[]));
+        ledger.set("role", sql("alice"));
+        ledger.set("work_mem", sql("'1MB'"));
+        let alice = Arc::clone(ledger.current());
+        ledger.set("role", sql("bob"));
+        ledger.set("work_mem", sql("'2MB'"));
+        assert_eq!(
+            alice.difference(ledger.current()).as_deref(),
+            Some("RESET role;SET \"work_mem\" TO '2MB';SET \"role\" TO bob;")
+        );
+        ledger.reset_all();
+        assert_eq!(ledger.current().get("role"), Some(&sql("bob")));
+        ledger.discard_all();
+        assert!(ledger.current().is_empty());
+    }
+
+    #[test]
+    fn rollback_brings_back_what_held() {
+        let mut ledger = Ledger::new(settings(&[("x", "start")]), settings(&[("x", "start")]));
+        ledger.set("x", sql("1"));
+        ledger.commit();
+        ledger.set("x", sql("2"));
+        ledger.savepoint("s".into());
+        ledger.set("x", sql("3"));
+        ledger.savepoint("t".into());
+        ledger.set("x", sql("4"));
+        ledger.rollback_to("s");
+        assert_eq!(ledger.current().get("x"), Some(&sql("2")));
+        ledger.rollback_to("t");
+        assert_eq!(ledger.current().get("x"), Some(&sql("2")));
+        ledger.release("s");
+        ledger.set("x", sql("5"));
+        ledger.rollback_to("s");
+        assert_eq!(ledger.current().get("x"), Some(&sql("5")));
+        ledger.rollback();
+        assert_eq!(ledger.current().get("x"), Some(&sql("1")));
+        ledger.reset("x");
+        assert_eq!(ledger.current().get("x"), Some(&Value::Text("start".into())));
+    }
+}
