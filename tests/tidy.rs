@@ -193,9 +193,10 @@ fn metric_names(source: &Source) -> Vec<String> {
     if !source.in_src() || source.path == "src/telemetry/names.rs" {
         return Vec::new();
     }
+    // `howdah_pools` or `howdah_pools{…} 1`, but no other name that happens to begin like one.
     let spelled = |text: &str| {
-        text.match_indices("howdah_")
-            .any(|(at, found)| text.as_bytes().get(at + found.len()).is_some_and(u8::is_ascii_lowercase))
+        let word = text.trim_start_matches("# TYPE ").split([' ', '{']).next().unwrap_or(text);
+        word.strip_prefix("howdah_").is_some_and(|name| !name.is_empty() && name.bytes().all(is_word))
     };
     let strings = source.strings.iter().filter(|(at, text)| source.is_production(*at) && spelled(text));
     strings.map(|(at, text)| source.fault(*at, &format!("metric name {text:?} outside telemetry/names.rs"))).collect()
@@ -490,9 +491,9 @@ fn a_file_without_introduction_or_end_is_seen() {
 #[test]
 fn a_metric_name_is_seen() {
     check(&metric_names, "src/pool/mod.rs", "let a = \"howdah_servers\";", "metric name");
-    check(&metric_names, "src/pool/mod.rs", "let a = r#\"x howdah_servers{}\"#;", "metric name");
+    check(&metric_names, "src/pool/mod.rs", "let a = r#\"howdah_servers{node=\"a\"} {n}\"#;", "metric name");
     check(&metric_names, "src/telemetry/names.rs", "let a = \"howdah_servers\";", "");
-    check(&metric_names, "src/pool/mod.rs", "let a = \"howdah_{n} howdah\"; // howdah_servers", "");
+    check(&metric_names, "src/pool/mod.rs", "f(\"howdah_{n}\", \"howdah_refused\\0\"); // howdah_servers", "");
     check(&metric_names, "src/pool/mod.rs", "#[cfg(test)]\nmod tests { const A: &str = \"howdah_servers\"; }", "");
 }
 
