@@ -1,0 +1,95 @@
+//! Howdah's configuration file, as a tree that tests change by path.
+//!
+//! Values are YAML in flow style, which needs no indentation.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::cluster::TestCluster;
+
+/// A configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings(BTreeMap<String, Value>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Value {
+    Leaf(String),
+    Section(Settings),
+}
+
+impl Settings {
+    /// What every test starts from: scram, three users, all databases on one cluster whose nodes
+    /// are listed with the primary in the middle (roles are discovered, order must not matter).
+    pub fn new(cluster: &TestCluster, port: u16, metrics_port: u16) -> Self {
+        let mut nodes: Vec<String> = cluster
+            .nodes()
+            .iter()
+            .map(|node| format!("{{name: {}, address: '127.0.0.1:{}'}}", node.name, node.port))
+            .collect();
+        nodes.swap(0, 1);
+        let (monitor, monitor_password) = (crate::MONITOR_USER, crate::MONITOR_PASSWORD);
+        let users = [
+            (crate::APP_USER, crate::APP_PASSWORD),
+            (crate::SUPERUSER, crate::SUPERUSER_PASSWORD),
+            (monitor, monitor_password),
+        ]
+        .map(|(name, password)| format!("{{name: {name}, password: {password}}}"))
+        .join(", ");
+        let level = std::env::var("HOWDAH_LOG").unwrap_or_else(|_| "info".into());
+        let monitor_user = format!("{{user: {monitor}, password: {monitor_password}, database: postgres}}");
+        Self::default()
+            .with("listen", &format!("[{{address: '127.0.0.1:{port}'}}]"))
+            .with("auth.method", "scram-sha-256")
+            .with("users", &format!("[{users}]"))
+            .with("clusters.main.nodes", &format!("[{}]", nodes.join(", ")))
+            .with("clusters.main.monitor", &monitor_user)
+            .with("databases", "[{name: '*', cluster: main}]")
+            .with("pool.mode", "transaction")
+            .with("pool.size", "20")
+            .with("routing.reads", "replicas")
+            .with("admin.users", &format!("[{monitor}]"))
+            .with("metrics.address", &format!("'127.0.0.1:{metrics_port}'"))
+            .with("log.level", &format!("'{level}'"))
+    }
+
+    /// Sets the key at `path` (`pool.size`) to a YAML value.
+    #[must_use]
+    pub fn with(mut self, path: &str, value: &str) -> Self {
+        self.set(path, value);
+        self
+    }
+
+    fn set(&mut self, path: &str, value: &str) {
+        let Some((section, rest)) = path.split_once('.') else {
+            self.0.insert(path.into(), Value::Leaf(value.into()));
+            return;
+        };
+        let entry = self.0.entry(section.into()).or_insert_with(|| Value::Section(Self::default()));
+        let Value::Section(inner) = entry else { panic!("{section} is not a section") };
+        inner.set(rest, value);
+    }
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (key, value) in &self.0 {
+            match value {
+                Value::Leaf(text) => writeln!(f, "{key}: {text},")?,
+                Value::Section(inner) => writeln!(f, "{key}: {inner},")?,
+            }
+        }
+        f.write_str("}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_make_sections() {
+        let settings = Settings::default().with("pool.size", "5").with("pool.mode", "session").with("pool.size", "6");
+        assert_eq!(settings.to_string(), "{pool: {mode: session,\nsize: 6,\n},\n}");
+    }
+}

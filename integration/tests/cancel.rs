@@ -1,0 +1,166 @@
+//! A cancel request ends the statement of the client it names, and never another's.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation is how a test fails")]
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use howdah_integration::session::{Login, rows};
+use howdah_integration::suite::{self, Env, Subject};
+use howdah_integration::wire::{self, Wire, cancel, error_code};
+
+fn main() -> std::process::ExitCode {
+    suite::main(
+        Subject::Drivers,
+        // Two servers: a cancelled client's server is another client's a moment later.
+        &[("pool.size", "2")],
+        howdah_integration::checks![
+            ends_exactly_one_of_two,
+            wrong_keys_cancel_nothing,
+            idle_client_is_not_hurt_later,
+            races_never_hit_another_client,
+            in_a_transaction,
+            waiting_for_a_server,
+            reads_on_replicas,
+        ],
+    )
+}
+
+async fn ends_exactly_one_of_two(env: &Env) {
+    let mut victim = Wire::connect(&env.app()).await;
+    let mut survivor = Wire::connect(&env.app()).await;
+    victim.send(&wire::query("SELECT pg_sleep(20)")).await;
+    survivor.send(&wire::query("SELECT pg_sleep(1.5), 'survived'")).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cancel(env.port(), &victim.key).await;
+    assert_eq!(error_code(&victim.until_ready().await).as_deref(), Some("57014"));
+    assert_eq!(error_code(&survivor.until_ready().await), None);
+    assert_eq!(wire::first_column(&victim.query("SELECT 'alive'").await), ["alive"]);
+}
+
+async fn wrong_keys_cancel_nothing(env: &Env) {
+    let mut client = Wire::connect(&env.app()).await;
+    client.send(&wire::query("SELECT pg_sleep(1)")).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for position in 0..client.key.len() {
+        let mut key = client.key.clone();
+        key[position] ^= 1;
+        cancel(env.port(), &key).await;
+    }
+    cancel(env.port(), &[0; 8]).await;
+    assert_eq!(error_code(&client.until_ready().await), None);
+    // Keys are not the server's own, nor the same twice.
+    let other = Wire::connect(&env.app()).await;
+    assert_ne!(other.key, client.key);
+}
+
+async fn idle_client_is_not_hurt_later(env: &Env) {
+    let mut client = Wire::connect(&env.app()).await;
+    client.query("SELECT 1").await;
+    for _ in 0..20 {
+        cancel(env.port(), &client.key).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(error_code(&client.query("SELECT pg_sleep(0.3)").await), None);
+}
+
+/// One client's short statements are cancelled at random moments; the others, on the same two
+/// servers, must never notice.
+async fn races_never_hit_another_client(env: &Env) {
+    const ROUNDS: usize = 50;
+    let bystanders: Vec<_> = (0..4)
+        .map(|_| {
+            let login = env.app();
+            tokio::spawn(async move {
+                let client = login.connect().await.unwrap();
+                loop {
+                    rows(&client, "SELECT pg_sleep(0.003)").await.expect("a bystander was cancelled");
+                }
+            })
+        })
+        .collect();
+    let mut client = Wire::connect(&env.app()).await;
+    let mut cancelled = 0;
+    for round in 0..ROUNDS {
+        let (port, key) = (env.port(), client.key.clone());
+        let cancels = (0..3).map(|i| {
+            let delay = Duration::from_micros(u64::try_from((round * 397 + i * 1301) % 9000).unwrap());
+            let key = &key;
+            async move {
+                tokio::time::sleep(delay).await;
+                // Returns when the server has hung up, which it does after it has acted.
+                cancel(port, key).await;
+            }
+        });
+        let (outcome, _) = tokio::join!(client.query("SELECT pg_sleep(0.006)"), join_all(cancels));
+        match error_code(&outcome).as_deref() {
+            None => {}
+            Some("57014") => cancelled += 1,
+            Some(other) => panic!("round {round}: {other}"),
+        }
+    }
+    for bystander in bystanders {
+        assert!(!bystander.is_finished(), "{:?}", bystander.await);
+        bystander.abort();
+    }
+    assert!(cancelled > 0, "no cancel of {ROUNDS} rounds arrived in time: the race was not tried");
+    // What came late must not lie in wait for this client's next statements.
+    for _ in 0..20 {
+        assert_eq!(error_code(&client.query("SELECT pg_sleep(0.005)").await), None);
+    }
+}
+
+async fn in_a_transaction(env: &Env) {
+    let mut client = Wire::connect(&env.app()).await;
+    client.query("BEGIN").await;
+    client.query("CREATE TABLE cancelled_tx (n int)").await;
+    client.send(&wire::query("SELECT pg_sleep(20)")).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    cancel(env.port(), &client.key).await;
+    let messages = client.until_ready().await;
+    assert_eq!(error_code(&messages).as_deref(), Some("57014"));
+    assert_eq!(messages.last().unwrap().body, b"E");
+    assert_eq!(client.query("ROLLBACK").await.last().unwrap().body, b"I");
+}
+
+async fn waiting_for_a_server(env: &Env) {
+    if env.is_direct() {
+        return;
+    }
+    // Both of the primary's servers are taken; the third client waits in Howdah's queue.
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let holder = env.app().connect().await.unwrap();
+        holder.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+        holders.push(holder);
+    }
+    let mut waiter = Wire::connect(&env.app()).await;
+    waiter.send(&wire::query("SELECT pg_current_xact_id()")).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    cancel(env.port(), &waiter.key).await;
+    assert_eq!(error_code(&waiter.until_ready().await).as_deref(), Some("57014"));
+    for holder in &holders {
+        holder.batch_execute("COMMIT").await.unwrap();
+    }
+    assert_eq!(error_code(&waiter.query("SELECT pg_current_xact_id()").await), None);
+}
+
+async fn reads_on_replicas(env: &Env) {
+    let mut client = Wire::connect(&env.app()).await;
+    let slow = "SELECT count(*) AS marker_slow_read FROM generate_series(1, 300000) a, generate_series(1, 300000) b";
+    client.send(&wire::query(slow)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    if !env.is_direct() {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%marker_slow_read%' AND state = 'active' \
+                   AND pid <> pg_backend_pid()";
+        let mut running = 0;
+        for replica in env.cluster.replicas() {
+            running += replica.scalar(sql).await.parse::<u32>().unwrap();
+        }
+        assert_eq!(running, 1, "the read runs on a replica");
+    }
+    cancel(env.port(), &client.key).await;
+    assert_eq!(error_code(&client.until_ready().await).as_deref(), Some("57014"));
+    let direct = Login::superuser(env.cluster.replicas()[0].port).connect().await.unwrap();
+    assert_eq!(rows(&direct, "SELECT 1").await.unwrap().len(), 1);
+}
