@@ -58,7 +58,6 @@ pub(crate) struct App {
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) level: Option<Level>,
     pub(crate) orders: mpsc::Receiver<console::Order>,
-    pub(crate) started: Instant,
 }
 
 /// How often pools are tended to.
@@ -90,7 +89,7 @@ pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<
         });
     }
     tasks.spawn(tend(Arc::clone(&services)));
-    let mut app = App { services, path, tasks, phase, level, orders, started: Instant::now() };
+    let mut app = App { services, path, tasks, phase, level, orders };
     let signals = signals::Signals::new().map_err(AppError::Signals)?;
     app.attend(signals, &mut accepting, shutdown_timeout).await;
     app.services.pools.close();

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rand::Rng;
+use rand::RngExt;
 use subtle::ConstantTimeEq;
 
 use crate::server::cancel::{Canceled, Slot};

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rand::Rng;
+use rand::RngExt;
 use rand::distr::Alphanumeric;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,7 +26,7 @@ use postgres::{Login, Server};
 
 /// What `howdah demo` takes.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Where Howdah listens on 127.0.0.1
     #[arg(long, default_value_t = 6432)]
     port: u16,
@@ -92,7 +92,7 @@ struct Logins {
 }
 
 /// Starts the demo and stays until it is over.
-pub fn run(args: Args) -> ExitCode {
+pub(super) fn run(args: Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&io_error("cannot start", error)),

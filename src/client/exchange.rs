@@ -23,15 +23,6 @@ pub(super) enum Ran {
     OnReplica,
 }
 
-impl Ran {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::OnPrimary => "primary",
-            Self::OnReplica => "replica",
-        }
-    }
-}
-
 /// What a server must be asked when a pin may have begun or ended: temporary objects, advisory locks.
 const PROBE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), \
      EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())";
@@ -87,7 +78,8 @@ impl Client {
             return Outcome::ServerLost { told: false };
         };
         let first = self.session.mark() == Tx::Idle || matches!(self.session.tx(), Tx::Deferred(_));
-        let hold = if held.ran == Ran::OnReplica && first && until == Until::Replied { Hold::Answers } else { Hold::No };
+        let hold =
+            if held.ran == Ran::OnReplica && first && until == Until::Replied { Hold::Answers } else { Hold::No };
         let (cluster, database, clock) = (&self.served.cluster, &self.database_clock, &mut self.clock);
         // The clocks that reads wait for are set before the client can hear that its write is done.
         let mut wrote = || cluster.wrote(database, clock);

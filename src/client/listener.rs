@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use super::authenticate::Who;
 use super::directory::{Arrival, Encryption, Place};
 use super::services::{Served, Services};
-use super::authenticate::Who;
 use super::startup::{self, Opening, StartupError, Terms};
 use super::task::{Attachment, Client};
 use super::{answer, authenticate};
@@ -74,7 +74,8 @@ pub async fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted:
             tracing::debug!(?canceled, "cancel request");
         }
         Ok(Opening::Client(arrived)) => {
-            let visitor = Visitor { arrived, peer, crowded: place.exceeds(current.config.limits.max_clients), deadline };
+            let visitor =
+                Visitor { arrived, peer, crowded: place.exceeds(current.config.limits.max_clients), deadline };
             drop(current);
             Box::pin(log_in(services, console, visitor)).await;
         }

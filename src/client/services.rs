@@ -9,9 +9,10 @@ use arc_swap::ArcSwap;
 use lru::LruCache;
 use tokio::sync::watch;
 
+use super::counters::Counters;
+use super::directory::Directory;
 use crate::auth;
 use crate::cancel;
-use super::directory::Directory;
 use crate::cluster::Cluster;
 use crate::cluster::catalog::Catalogs;
 use crate::config::model::{AuthMethod, Config, Destination, Limits, ServerAddress};
@@ -24,7 +25,6 @@ use crate::session::parameters::Parameters;
 use crate::session::registry::Registry;
 use crate::session::settings::Settings;
 use crate::sql::classify::Classifier;
-use super::counters::Counters;
 use crate::types::{ClusterName, NodeName};
 
 /// A cluster with what it takes to reach its nodes.

@@ -183,7 +183,10 @@ impl Client {
         let limits = self.services.limits();
         let (limit, report): (_, fn() -> Report) = match self.session.status() {
             TransactionStatus::Idle => (limits.client_idle_timeout, || {
-                Report::fatal(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to limits.client_idle_timeout")
+                Report::fatal(
+                    SqlState::IDLE_SESSION_TIMEOUT,
+                    "terminating connection due to limits.client_idle_timeout",
+                )
             }),
             _ => (limits.idle_transaction_timeout, || {
                 Report::fatal(

@@ -57,7 +57,17 @@ pub enum Filled {
 impl Wire {
     /// A wire over `stream`, with `first` already read from it.
     pub fn new(stream: Stream, stash: Arc<Stash>, first: BytesMut) -> Self {
-        Self { stream, stash, buffer: first, at: 0, framer: Framer::default(), received: 0, sent: 0, torn: false, full: false }
+        Self {
+            stream,
+            stash,
+            buffer: first,
+            at: 0,
+            framer: Framer::default(),
+            received: 0,
+            sent: 0,
+            torn: false,
+            full: false,
+        }
     }
 
     /// The stream itself.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use rand::Rng;
+use rand::RngExt;
 use tokio::sync::Semaphore;
 
 use super::key::PoolKey;

@@ -132,11 +132,8 @@ impl Pool {
                 return Err(self.timed_out(started));
             }
         }
-        let timeouts = Timeouts {
-            wait: Some(deadline.saturating_duration_since(Instant::now())),
-            create: None,
-            recycle: None,
-        };
+        let timeouts =
+            Timeouts { wait: Some(deadline.saturating_duration_since(Instant::now())), create: None, recycle: None };
         let object = match self.inner.timeout_get(&timeouts).await {
             Ok(object) => object,
             Err(PoolError::Timeout(TimeoutType::Wait | TimeoutType::Create | TimeoutType::Recycle)) => {

@@ -52,7 +52,8 @@ impl Relay<'_> {
         let body = frame.body(wire.bytes());
         let first = body.first().copied().unwrap_or(0);
         let (verdict, event) = replies.on(frame.tag, first)?;
-        if let (Event::Command | Event::Done(_) | Event::Ready(_), Some(acknowledge)) = (&event, &mut self.acknowledge) {
+        if let (Event::Command | Event::Done(_) | Event::Ready(_), Some(acknowledge)) = (&event, &mut self.acknowledge)
+        {
             acknowledge();
         }
         match event {

@@ -121,12 +121,7 @@ pub struct Job<'a> {
 
 /// Sends the messages of `job` to the server and relays the replies. Not cancel safe: a server whose
 /// future was dropped owes replies, and is therefore not clean.
-pub async fn run<'a>(
-    client: &'a mut Wire,
-    server: &'a mut Server,
-    session: &'a mut Session,
-    job: Job<'a>,
-) -> Outcome {
+pub async fn run<'a>(client: &'a mut Wire, server: &'a mut Server, session: &'a mut Session, job: Job<'a>) -> Outcome {
     let mut relay = Relay::new(client, server, session, job.hold, job.acknowledge);
     relay.encode(job.frames, job.plan);
     relay.pump(job.until).await

@@ -18,8 +18,8 @@ use crate::protocol::outbox::Outbox;
 use crate::protocol::replies::{Kind, Replies, Whose};
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, backend as answer, frontend as tag};
-use crate::sql::command::{Command, Parsed, Value};
 use crate::sql::Effects;
+use crate::sql::command::{Command, Parsed, Value};
 
 /// The server's side of an exchange, as far as a session may touch it.
 #[derive(Debug)]

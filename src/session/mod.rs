@@ -11,6 +11,7 @@
 //! ```
 
 pub mod carried;
+mod effects;
 pub mod encode;
 mod observe;
 pub mod parameters;
@@ -30,13 +31,13 @@ use crate::protocol::replies::Event;
 use crate::protocol::tag::{TransactionStatus, backend as tag};
 use crate::protocol::text::split_cstr;
 use crate::sql::Effects;
-use crate::sql::command::{Command, Parsed, Scope, TransactionModes, Value as Argument};
+use crate::sql::command::{Parsed, TransactionModes};
 use carried::Carried;
 pub use observe::{Batch, Intent, Plan, Work};
 use parameters::Parameters;
 use pins::{Pins, Reason};
 use registry::{Registry, Statement};
-use settings::{Ledger, Settings, Value};
+use settings::{Ledger, Settings};
 
 /// What a server's reply queue remembers for the session.
 #[derive(Debug)]
@@ -388,121 +389,6 @@ impl Session {
         }
         self.failed = false;
     }
-
-    /// A statement took effect; `body` is that of its `CommandComplete`.
-    fn completed(&mut self, statement: &Parsed, effects: Effects, body: &[u8], carried: &mut Carried) {
-        for call in &statement.set_configs {
-            self.apply(call, body, carried);
-        }
-        self.apply(&statement.command, body, carried);
-        self.took_effect(effects);
-    }
-
-    fn took_effect(&mut self, effects: Effects) {
-        let watched = [
-            (Effects::TEMPORARY, Reason::Temporary),
-            (Effects::ADVISORY_LOCK, Reason::AdvisoryLock),
-            (Effects::SESSION_STATE.with(Effects::SET_CONFIG_OPAQUE), Reason::SessionState),
-        ];
-        for (effect, reason) in watched {
-            if effects.has(effect) {
-                self.pins.add(reason);
-            }
-        }
-        let doubtful = [Effects::TEMPORARY, Effects::ADVISORY_LOCK, Effects::ADVISORY_UNLOCK, Effects::DROP];
-        for effect in doubtful.into_iter().filter(|effect| effects.has(*effect)) {
-            self.doubt = self.doubt.with(effect);
-        }
-    }
-
-    fn apply(&mut self, command: &Command, body: &[u8], carried: &mut Carried) {
-        match command {
-            Command::Commit { .. } if body.starts_with(b"COMMIT") => self.committed(),
-            Command::Commit { .. } | Command::Rollback { .. } => self.rolled_back(),
-            Command::PrepareTransaction if body.starts_with(b"PREPARE TRANSACTION") => self.committed(),
-            Command::PrepareTransaction => self.rolled_back(),
-            Command::Savepoint(name) => self.each_ledger(|ledger| ledger.savepoint(name.clone())),
-            Command::Release(name) => self.each_ledger(|ledger| ledger.release(name)),
-            Command::RollbackTo(name) => {
-                self.failed = false;
-                self.each_ledger(|ledger| ledger.rollback_to(name));
-            }
-            Command::Set { scope: Scope::Session, name, value } => match value {
-                Some(value) => self.each_ledger(|ledger| ledger.set(name, Value::Sql(value.as_str().into()))),
-                None => self.each_ledger(|ledger| ledger.reset(name)),
-            },
-            Command::SetConfig { name, value, is_local } => self.set_config(name, value, is_local),
-            Command::Reset(name) => self.each_ledger(|ledger| ledger.reset(name)),
-            Command::ResetAll => self.each_ledger(Ledger::reset_all),
-            Command::DiscardAll => {
-                self.each_ledger(Ledger::discard_all);
-                self.statements.clear();
-                self.pins.discard_all();
-                carried.forget_all();
-            }
-            Command::DeallocateAll => {
-                self.statements.clear();
-                self.pins.deallocate_all();
-                carried.forget_all();
-            }
-            Command::Deallocate { name, .. } => match self.statements.remove(name.as_bytes()) {
-                Some(statement) => carried.forget(statement.id),
-                None => self.pins.deallocate(name),
-            },
-            other => self.apply_pin(other),
-        }
-    }
-
-    fn apply_pin(&mut self, command: &Command) {
-        match command {
-            Command::Declare { name, hold: true } => {
-                self.remember_transactional();
-                self.pins.hold_cursor(name.clone());
-            }
-            Command::Close(name) => self.pins.close_cursor(name),
-            Command::CloseAll => self.pins.close_cursors(),
-            Command::Listen(channel) => {
-                self.remember_transactional();
-                self.pins.listen(channel.clone());
-            }
-            Command::Unlisten(channel) => {
-                self.remember_transactional();
-                self.pins.unlisten(channel);
-            }
-            Command::UnlistenAll => {
-                self.remember_transactional();
-                self.pins.unlisten_all();
-            }
-            Command::Prepare(name) => self.pins.prepare(name.clone()),
-            Command::Load => self.pins.add(Reason::Load),
-            Command::DiscardTemp => self.doubt = self.doubt.with(Effects::DROP),
-            _ => {}
-        }
-    }
-
-    fn remember_transactional(&mut self) {
-        if self.before.is_none() {
-            self.before = Some(Box::new(self.pins.transactional()));
-        }
-    }
-
-    fn each_ledger(&mut self, mut change: impl FnMut(&mut Ledger)) {
-        change(&mut self.ledger);
-        change(&mut self.server);
-    }
-
-    fn set_config(&mut self, name: &Argument, value: &Argument, is_local: &Argument) {
-        let (Argument::Literal(name), Argument::Literal(value), Argument::Literal(is_local)) = (name, value, is_local)
-        else {
-            // The Bind did not give the value in a form that is understood.
-            self.pins.add(Reason::SessionState);
-            return;
-        };
-        if is_false(is_local) {
-            let name = name.to_ascii_lowercase();
-            self.each_ledger(|ledger| ledger.set(&name, Value::Text(value.as_str().into())));
-        }
-    }
 }
 
 /// Whether something is there, as a server said.
@@ -512,12 +398,6 @@ pub enum Held {
     Something,
     /// Nothing.
     Nothing,
-}
-
-/// The input forms of boolean false (`parse_bool_with_len`, src/backend/utils/adt/bool.c), and its binary form.
-fn is_false(text: &str) -> bool {
-    let text = text.trim().to_ascii_lowercase();
-    matches!(text.as_str(), "f" | "fa" | "fal" | "fals" | "false" | "n" | "no" | "of" | "off" | "0" | "\0")
 }
 
 /// Name and value of a `ParameterStatus`.

@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use super::settings::Value;
 use super::{Deferred, Registry, Session, Statement, Tx};
 use crate::protocol::backend;
 use crate::protocol::frame::Frame;
@@ -193,7 +194,7 @@ impl Session {
     fn default_isolation_is_doubtful(&self) -> bool {
         let value = match self.settings().get("default_transaction_isolation") {
             None => return false,
-            Some(super::Value::Sql(text) | super::Value::Text(text)) => text,
+            Some(Value::Sql(text) | Value::Text(text)) => text,
         };
         let value = value.trim_matches(['\'', '"', ' ']).to_ascii_lowercase();
         !matches!(value.as_str(), "read committed" | "repeatable read" | "read uncommitted")
@@ -302,11 +303,7 @@ enum Known {
     Analysis(Analysis),
 }
 
-fn make_statement(
-    registry: &Registry,
-    parse: Parse<'_>,
-    analyse: &mut dyn FnMut(&[u8]) -> Analysis,
-) -> Arc<Statement> {
+fn make_statement(registry: &Registry, parse: Parse<'_>, analyse: &mut dyn FnMut(&[u8]) -> Analysis) -> Arc<Statement> {
     if !parse.name.is_empty() {
         return registry.intern(parse.text, parse.types, || analyse(parse.text));
     }

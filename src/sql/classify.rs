@@ -29,8 +29,14 @@ impl Classifier {
     pub fn analyse(&self, text: &[u8], _: &Catalog) -> Analysis {
         let t = String::from_utf8_lossy(text).to_lowercase();
         let w = t.trim_start().split(|c: char| !c.is_alphabetic()).next().unwrap_or("").to_owned();
-        let class = if w == "select" && !t.contains("pg_") { Class::Read } else { Class::Write(WriteReason::Statement) };
-        let effects = if ["begin", "commit", "rollback", "end", "set", "reset", "discard", "start"].contains(&w.as_str()) { Effects::COMMANDS } else { Effects::default() };
+        let class =
+            if w == "select" && !t.contains("pg_") { Class::Read } else { Class::Write(WriteReason::Statement) };
+        let effects =
+            if ["begin", "commit", "rollback", "end", "set", "reset", "discard", "start"].contains(&w.as_str()) {
+                Effects::COMMANDS
+            } else {
+                Effects::default()
+            };
         Analysis { class, effects, fingerprint: 0 }
     }
     /// C.

@@ -143,19 +143,28 @@ pub struct Parsed {
 /// Stand-in.
 pub fn parse(text: &[u8]) -> Vec<Parsed> {
     let t = String::from_utf8_lossy(text).to_lowercase().replace('=', " = ");
-    t.split(';').filter(|s| !s.trim().is_empty()).map(|s| {
-        let mut w = s.split_whitespace();
-        let command = match w.next().unwrap_or("") {
-            "begin" | "start" => Command::Begin(TransactionModes::default()),
-            "commit" | "end" => Command::Commit { chain: false },
-            "rollback" => if s.contains(" to ") { Command::RollbackTo(String::new()) } else { Command::Rollback { chain: false } },
-            "set" => {
-                let name = w.next().unwrap_or("").to_owned();
-                w.next();
-                Command::Set { scope: Scope::Session, name, value: Some(w.collect::<Vec<_>>().join(" ")) }
-            }
-            _ => Command::Other,
-        };
-        Parsed { command, set_configs: Vec::new() }
-    }).collect()
+    t.split(';')
+        .filter(|s| !s.trim().is_empty())
+        .map(|s| {
+            let mut w = s.split_whitespace();
+            let command = match w.next().unwrap_or("") {
+                "begin" | "start" => Command::Begin(TransactionModes::default()),
+                "commit" | "end" => Command::Commit { chain: false },
+                "rollback" => {
+                    if s.contains(" to ") {
+                        Command::RollbackTo(String::new())
+                    } else {
+                        Command::Rollback { chain: false }
+                    }
+                }
+                "set" => {
+                    let name = w.next().unwrap_or("").to_owned();
+                    w.next();
+                    Command::Set { scope: Scope::Session, name, value: Some(w.collect::<Vec<_>>().join(" ")) }
+                }
+                _ => Command::Other,
+            };
+            Parsed { command, set_configs: Vec::new() }
+        })
+        .collect()
 }

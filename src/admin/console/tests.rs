@@ -28,7 +28,7 @@ impl Talk {
     /// What came back: a tag each, with the text of what carries one.
     fn replies(&mut self) -> Vec<String> {
         let mut replies = Vec::new();
-        while let Ok(Next::Frame(frame)) = Framer::default().next(&self.out, 0, |_| Incomplete::Wait) {
+        while let Ok(Next::Frame(frame)) = Framer::default().next(&self.out, 0, |_, _, _| Incomplete::Wait) {
             let body = frame.body(&self.out);
             let kind = char::from(frame.tag);
             replies.push(match frame.tag {
