@@ -73,7 +73,7 @@ fn serve(cluster: &model::Cluster, tasks: &mut JoinSet<()>, loaders: &mut Loader
         options: Vec::new(),
         timeout: cluster.monitor.timeout,
     };
-    let watched = Cluster::start(cluster, &login, tasks);
+    let watched = Cluster::start(cluster, login, tasks);
     let (catalogs, wanted) = Catalogs::new();
     let catalogs = Arc::new(catalogs);
     let logins = cluster.nodes.iter().map(login).collect();

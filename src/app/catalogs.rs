@@ -108,7 +108,7 @@ impl Loader {
         let primary = self.cluster.view().primary.ok_or(LoadError::NoPrimary)?;
         let mut login = self.logins.get(primary).cloned().ok_or(LoadError::NoPrimary)?;
         login.database = contents.database().clone();
-        login.application_name = "howdah catalog".to_owned();
+        "howdah catalog".clone_into(&mut login.application_name);
         let mut connection = Direct::new(connect(&login).await?);
         let mut answers = Vec::new();
         for query in catalog::QUERIES {

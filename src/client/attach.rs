@@ -71,7 +71,7 @@ impl Client {
             let lease = match self.checkout(node).await {
                 Ok(lease) => lease,
                 Err(error) => {
-                    wish = self.without(target, &error, &view)?;
+                    wish = self.without(&target, &error, &view)?;
                     continue;
                 }
             };
@@ -157,7 +157,7 @@ impl Client {
     }
 
     /// What to wish for when the node that was chosen lends no server.
-    fn without(&self, target: Target, error: &CheckoutError, view: &View) -> Result<Wish, AttachError> {
+    fn without(&self, target: &Target, error: &CheckoutError, view: &View) -> Result<Wish, AttachError> {
         if error.blames_node() {
             self.served.cluster.suspect(target.node());
         }
@@ -185,7 +185,7 @@ impl Client {
         self.info.active(lease.id);
         self.key.slot.lend(std::sync::Arc::clone(lease.key()));
         self.services.counters.routed(ran, reason);
-        self.attachment = Attachment::Lent(Held { lease, busy, node, ran });
+        self.attachment = Attachment::Lent(Box::new(Held { lease, busy, node, ran }));
         Ok(())
     }
 
@@ -225,7 +225,7 @@ impl Client {
     }
 
     fn needs(&self, routing: &Routing, hint: Option<&Hint>) -> Needs {
-        let min_lsn = hint.and_then(|hint| hint.min_lsn).or(self.set_routing().min_lsn);
+        let min_lsn = hint.and_then(|hint| hint.min_lsn).or_else(|| self.set_routing().min_lsn);
         self.served.cluster.needs(routing.consistency, &self.database_clock, &self.clock, min_lsn)
     }
 }

@@ -95,7 +95,7 @@ impl Client {
             // In the simple protocol the copy's end is answered at once, in the extended one after Sync.
             tag::COPY_DONE | tag::COPY_FAIL if self.copies_simply() => Ok(Some(Read::Batch(Until::Replied))),
             tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE => Ok(None),
-            tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => Ok(None),
+            _ if stray => Ok(None),
             tag => Err(ReadError::Unknown { tag }),
         }
     }

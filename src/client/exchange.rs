@@ -8,7 +8,7 @@ use super::task::{Attachment, Client, End, Held};
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
-use crate::relay::{self, Hold, Outcome, Parting, Until};
+use crate::relay::{self, Farewell, Hold, Outcome, Parting, Until};
 use crate::router::reason::Reason;
 use crate::session::{Batch, Held as Found, Intent, Plan, Tx, Work};
 use crate::sql::hint::Hint;
@@ -75,17 +75,17 @@ impl Client {
 
     async fn relay(&mut self, plan: &Plan, until: Until) -> Outcome {
         let Attachment::Lent(held) = &mut self.attachment else {
-            return Outcome::ServerLost { told: false };
+            return Outcome::ServerLost(Farewell::None);
         };
         let first = self.session.mark() == Tx::Idle || matches!(self.session.tx(), Tx::Deferred(_));
-        let hold =
+        let hold_back =
             if held.ran == Ran::OnReplica && first && until == Until::Replied { Hold::Answers } else { Hold::No };
         let (cluster, database, clock) = (&self.served.cluster, &self.database_clock, &mut self.clock);
         // The clocks that reads wait for are set before the client can hear that its write is done.
         let mut wrote = || cluster.wrote(database, clock);
         let ack: Option<&mut (dyn FnMut() + Send)> =
             if held.ran == Ran::OnPrimary && self.dirty { Some(&mut wrote) } else { None };
-        let job = relay::Job { frames: &self.frames, plan, until, hold, acknowledge: ack };
+        let job = relay::Job { frames: &self.frames, plan, until, hold: hold_back, acknowledge: ack };
         relay::run(&mut self.wire, &mut held.lease, &mut self.session, job).await
     }
 
@@ -143,8 +143,8 @@ impl Client {
                 self.part(parting).await
             }
             Outcome::ClientGone => Err(End::Gone),
-            Outcome::ServerLost { told } => self.server_lost(told),
-            Outcome::Elsewhere { .. } => self.server_lost(false),
+            Outcome::ServerLost(farewell) => self.server_lost(farewell),
+            Outcome::Elsewhere { .. } => self.server_lost(Farewell::None),
         }
     }
 
@@ -152,12 +152,15 @@ impl Client {
         parting.send(&mut self.wire).await.map_err(|_| End::Gone)
     }
 
-    pub(super) fn server_lost(&mut self, told: bool) -> Result<(), End> {
+    pub(super) fn server_lost(&mut self, farewell: Farewell) -> Result<(), End> {
         let wrote = if self.dirty { Wrote::Perhaps } else { Wrote::Nothing };
         if let Attachment::Lent(held) = std::mem::replace(&mut self.attachment, Attachment::Detached) {
             self.served.cluster.suspect(held.node);
         }
-        Err(if told { End::Gone } else { End::Told(answer::server_lost(wrote)) })
+        Err(match farewell {
+            Farewell::Relayed => End::Gone,
+            Farewell::None => End::Told(answer::server_lost(wrote)),
+        })
     }
 
     /// Asks the server whether a pin began or ended, when only it can tell.
@@ -199,7 +202,7 @@ impl Client {
     /// Gives the server back.
     pub(super) async fn release(&mut self) {
         let Attachment::Lent(held) = std::mem::replace(&mut self.attachment, Attachment::Detached) else { return };
-        let Held { mut lease, busy, .. } = held;
+        let Held { mut lease, busy, .. } = *held;
         self.session.detach(&mut lease.carried);
         lease.info.prepared.store(lease.carried.count(), std::sync::atomic::Ordering::Relaxed);
         if !self.key.slot.give_back() {
@@ -229,8 +232,8 @@ impl Client {
                 self.part(parting).await
             }
             Outcome::ClientGone => Err(End::Gone),
-            Outcome::ServerLost { told } => self.server_lost(told),
-            Outcome::Elsewhere { .. } => self.server_lost(false),
+            Outcome::ServerLost(farewell) => self.server_lost(farewell),
+            Outcome::Elsewhere { .. } => self.server_lost(Farewell::None),
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use super::task::{Attachment, Client};
 use crate::net::wire::Filled;
-use crate::protocol::frame::{Incomplete, Next};
+use crate::protocol::frame::{Frame, Incomplete, Next};
 use crate::protocol::frontend;
 use crate::protocol::replies::{Kind, Whose};
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
@@ -85,15 +85,21 @@ impl Server {
                     }
                 }
                 Next::Frame(frame) => {
-                    if frame.is_start() {
-                        let first = frame.body(self.wire.bytes()).first().copied().unwrap_or(0);
-                        while self.replies.take_answered().is_some() {}
-                        self.replies.on(frame.tag, first).map_err(|_| std::io::ErrorKind::InvalidData)?;
-                    }
+                    self.dropped(frame)?;
                     self.wire.done();
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes note of a message that nobody reads.
+    fn dropped(&mut self, frame: Frame) -> std::io::Result<()> {
+        if !frame.is_start() {
+            return Ok(());
+        }
+        let first = frame.body(self.wire.bytes()).first().copied().unwrap_or(0);
+        while self.replies.take_answered().is_some() {}
+        self.replies.on(frame.tag, first).map(drop).map_err(|_| std::io::ErrorKind::InvalidData.into())
     }
 }

@@ -121,7 +121,7 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
 
 async fn run(mut client: Client, out: BytesMut) {
     if client.greet(out).await.is_ok() {
-        client.run().await;
+        Box::pin(client.run()).await;
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) enum Attachment {
     /// It holds none.
     Detached,
     /// It holds one: for a transaction, or for as long as it is pinned.
-    Lent(Held),
+    Lent(Box<Held>),
 }
 
 /// Why a client's connection ends.

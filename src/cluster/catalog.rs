@@ -17,7 +17,7 @@ use crate::types::DatabaseName;
 pub struct Contents {
     database: DatabaseName,
     catalog: ArcSwap<Catalog>,
-    wanted: mpsc::Sender<Arc<Contents>>,
+    wanted: mpsc::Sender<Arc<Self>>,
 }
 
 /// Requests that may wait for the loader; one more is not needed, since a load serves all that came before it.

@@ -30,8 +30,8 @@ pub struct Wire {
     framer: Framer,
     received: u64,
     sent: u64,
-    /// The last thing sent was the first part of a message.
-    torn: bool,
+    /// Where in a message the last thing sent ended.
+    torn: Torn,
     /// The last read took all there was room for: TLS may hold more that no socket event announces.
     full: bool,
 }
@@ -65,7 +65,7 @@ impl Wire {
             framer: Framer::default(),
             received: 0,
             sent: 0,
-            torn: false,
+            torn: Torn::Whole,
             full: false,
         }
     }
@@ -126,12 +126,12 @@ impl Wire {
 
     /// Whether the peer waits for the rest of a message that was sent in part: nothing else may be sent to it.
     pub const fn is_torn(&self) -> bool {
-        self.torn
+        matches!(self.torn, Torn::Midway)
     }
 
     /// Takes note of whether what is sent now ends in the middle of a message.
     pub fn tear(&mut self, torn: Torn) {
-        self.torn = torn == Torn::Midway;
+        self.torn = torn;
     }
 
     /// Takes out the buffer with all that was framed; what was read beyond stays.

@@ -60,10 +60,16 @@ pub enum Outcome {
     /// The client is gone; the server may be busy with its statement.
     ClientGone,
     /// The server is gone.
-    ServerLost {
-        /// Whether its own farewell was relayed to the client.
-        told: bool,
-    },
+    ServerLost(Farewell),
+}
+
+/// Whether a server that is gone has said why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// It has, and the client was told.
+    Relayed,
+    /// It has not.
+    None,
 }
 
 /// The last bytes for the client, which the server need not wait for.
@@ -193,7 +199,7 @@ impl Relay<'_> {
                     Err(unexpected) => {
                         tracing::error!(server = %self.server.id, %unexpected, "server connection closed");
                         self.server.break_off("unexpected message");
-                        return Outcome::ServerLost { told: false };
+                        return Outcome::ServerLost(Farewell::None);
                     }
                 },
                 Happened::ServerEnded => return self.server_ended().await,
@@ -246,11 +252,11 @@ impl Relay<'_> {
         }
         let notes = self.server.replies.abandon();
         self.session.undo(notes, &mut self.server.carried);
-        let told = self.fatal;
+        let farewell = if self.fatal { Farewell::Relayed } else { Farewell::None };
         if self.part().send(self.client).await.is_err() {
             return Outcome::ClientGone;
         }
-        Outcome::ServerLost { told }
+        Outcome::ServerLost(farewell)
     }
 
     /// What Howdah answers itself, as far as its turn has come.

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use super::Server;
 use crate::net::wire::Filled;
 use crate::protocol::error::ErrorFields;
-use crate::protocol::frame::{Incomplete, Next};
+use crate::protocol::frame::{Frame, Incomplete, Next};
 use crate::protocol::frontend;
 use crate::protocol::replies::{Event, Kind, Whose};
 use crate::protocol::tag::backend as tag;
@@ -59,30 +59,31 @@ impl Server {
                     Ok(Filled::Bytes(_)) => {}
                     Ok(Filled::End) | Err(_) => return Err(OwnError::Lost),
                 },
-                Next::Frame(frame) => {
-                    let body = frame.body(self.wire.bytes());
-                    let first = body.first().copied().unwrap_or(0);
-                    let (_, event) = self.replies.on(frame.tag, first).map_err(|_| OwnError::Lost)?;
-                    match (event, frame.tag) {
-                        (Event::Parameter, _) => {
-                            if let Some((name, value)) = parameter(body) {
-                                parameters::report(&mut self.carried.parameters, name, value);
-                            }
-                        }
-                        (_, tag::DATA_ROW) => rows.push(row(body)),
-                        (_, tag::ERROR_RESPONSE) => {
-                            if ErrorFields::parse(body).is_fatal() {
-                                return Err(OwnError::Lost);
-                            }
-                            refused = Some(BytesMut::from(body));
-                        }
-                        _ => {}
-                    }
-                    self.wire.done();
-                }
+                Next::Frame(frame) => self.own_reply(frame, &mut rows, &mut refused)?,
             }
         }
         refused.map_or(Ok(rows), |body| Err(OwnError::Refused(body)))
+    }
+}
+
+impl Server {
+    fn own_reply(&mut self, frame: Frame, rows: &mut Rows, refused: &mut Option<BytesMut>) -> Result<(), OwnError> {
+        let body = frame.body(self.wire.bytes());
+        let first = body.first().copied().unwrap_or(0);
+        let (_, event) = self.replies.on(frame.tag, first).map_err(|_| OwnError::Lost)?;
+        match (event, frame.tag) {
+            (Event::Parameter, _) => {
+                if let Some((name, value)) = parameter(body) {
+                    parameters::report(&mut self.carried.parameters, name, value);
+                }
+            }
+            (_, tag::DATA_ROW) => rows.push(row(body)),
+            (_, tag::ERROR_RESPONSE) if ErrorFields::parse(body).is_fatal() => return Err(OwnError::Lost),
+            (_, tag::ERROR_RESPONSE) => *refused = Some(BytesMut::from(body)),
+            _ => {}
+        }
+        self.wire.done();
+        Ok(())
     }
 }
 
