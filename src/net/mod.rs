@@ -4,5 +4,7 @@ pub mod certificate;
 pub mod deadline;
 pub mod listen;
 pub mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 pub mod trust;
