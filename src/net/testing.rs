@@ -28,6 +28,7 @@ impl Certificates {
         certificates.own("own");
         certificates.write("version1.crt", VERSION_1);
         certificates.write("version1.key", VERSION_1_KEY);
+        certificates.write("version1-ca.crt", VERSION_1_CA);
         certificates
     }
 
@@ -91,22 +92,36 @@ impl Drop for Certificates {
     }
 }
 
-/// What `openssl x509 -req` makes by default: X.509 version 1, without extensions. Valid for a century.
+/// A server's certificate as `openssl x509 -req` made them for long: X.509 version 1, without
+/// extensions. It names localhost and is valid from 2020 to 2119, like its authority's.
 const VERSION_1: &str = "\
 -----BEGIN CERTIFICATE-----
-MIIBGDCBvgITdCR6EVYaHKb3Pb+42ZJjZ3pyRzAKBggqhkjOPQQDAjAOMQwwCgYD
-VQQDDANvbGQwIBcNMjYxMTIzMDgwNDQ3WhgPMjEyNjEwMzAwODA0NDdaMA4xDDAK
-BgNVBAMMA29sZDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABGPBDpDKIulxo+5b
-/W9rYuXBVXvUdCuK3VQsMuvdhF/RcuilAote9fjHS3pZLNyFkptLU6yhalpgA3Mf
-3Br7CH0wCgYIKoZIzj0EAwIDSQAwRgIhAOUR5wozlDQ1dg+zTOcH6TCI3whVwmi5
-PEKY8Qt0YyPoAiEA5YYlEDNgLeShmPZiTxxDYoD7rK3Cj/GUWDIU5YCWHdI=
+MIIBGDCBvwIBAjAKBggqhkjOPQQDAjAbMRkwFwYDVQQDDBBhbiBvbGQgYXV0aG9y
+aXR5MCAXDTIwMDEwMTAwMDAwMFoYDzIxMjAwMTAxMDAwMDAwWjAUMRIwEAYDVQQD
+DAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATTLM/mM1oSwTcc
+L3XXxeZkV8t3DPOZEP96+kTukq/LVbujgeFpfMqqQlPSSKvPPU5wfH5DiNoZ7Qqt
+hrDPSA7SMAoGCCqGSM49BAMCA0gAMEUCIAiWc/kimjz67kSy+8CqjQY+YNTuh/xp
+85mwt4HmZx5+AiEAuyqnVyfUETLVhs7pc31mp8V3cMv2TFjR7WitZseNX6c=
 -----END CERTIFICATE-----
 ";
 
 const VERSION_1_KEY: &str = "\
 -----BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgSa4SwoRFQ5PD3Sc9
-hq4vxaV/YLT9mml/C735yODmin6hRANCAARjwQ6QyiLpcaPuW/1va2LlwVV71HQr
-it1ULDLr3YRf0XLopQKLXvX4x0t6WSzchZKbS1OsoWpaYANzH9wa+wh9
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgEpyovDKYOEeb5MT4
+UkzSPttaNul6coumQcSDoCzryNChRANCAATTLM/mM1oSwTccL3XXxeZkV8t3DPOZ
+EP96+kTukq/LVbujgeFpfMqqQlPSSKvPPU5wfH5DiNoZ7QqthrDPSA7S
 -----END PRIVATE KEY-----
+";
+
+const VERSION_1_CA: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBWDCB/6ADAgECAgEBMAoGCCqGSM49BAMCMBsxGTAXBgNVBAMMEGFuIG9sZCBh
+dXRob3JpdHkwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBsxGTAX
+BgNVBAMMEGFuIG9sZCBhdXRob3JpdHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AATgi2WHDv34mPisNpcS+hcdVDZUAz0lZ1qL1Q31pw31ZIGWsJrbkXnNZW6odpF9
+o9t9Y48j69V/ajVfSc2R11HAozIwMDAPBgNVHRMBAf8EBTADAQH/MB0GA1UdDgQW
+BBS8R4kMipVoi772DCNnv8wVxRpeXDAKBggqhkjOPQQDAgNIADBFAiEA4qGuQJWL
+1rK7QGZU9XHMgpB7wPNNL+WtO3zKwh2qYAoCIA/oFrgKSkwB5uiLGipeDf+S4GxW
+O2hJe0A1OMSkxJWj
+-----END CERTIFICATE-----
 ";

@@ -308,6 +308,7 @@ mod tests {
             (VerifyCa, Some("ca"), "own", "localhost", false),
             (VerifyCa, Some("own"), "own", "elsewhere", true),
             (VerifyCa, Some("ca"), "version1", "localhost", false),
+            (VerifyCa, Some("version1-ca"), "version1", "elsewhere", true),
             (VerifyFull, Some("ca"), "server", "localhost", true),
             (VerifyFull, Some("ca"), "server", "127.0.0.1", true),
             (VerifyFull, Some("ca"), "server", "127.0.0.2", false),
@@ -318,6 +319,8 @@ mod tests {
             (VerifyFull, Some("ca"), "common", "elsewhere", false),
             (VerifyFull, Some("own"), "own", "localhost", true),
             (VerifyFull, Some("own"), "own", "elsewhere", false),
+            (VerifyFull, Some("version1-ca"), "version1", "localhost", true),
+            (VerifyFull, Some("version1-ca"), "version1", "elsewhere", false),
             (VerifyFull, Some("stranger"), "server", "localhost", false),
         ] {
             let connector = connector(&files.towards_servers(mode, ca)).unwrap();

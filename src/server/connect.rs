@@ -258,7 +258,7 @@ impl Attempt<'_> {
     }
 
     /// Asks for the newest protocol; for 3.0 if the server does not understand the question. PostgreSQL
-    /// itself negotiates since 9.3; older poolers in front of it refuse.
+    /// itself negotiates since 11; older poolers in front of it refuse.
     async fn with_version_fallback(&self, encryption: Encryption) -> Result<Connected, ConnectError> {
         match self.once(encryption, NEWEST_MINOR).await {
             Err(Failure::Login(LoginError::Server { report, stage: Stage::Startup }))

@@ -160,7 +160,7 @@ impl Login<'_> {
     fn negotiate(&mut self, body: &[u8]) -> Result<(), LoginError> {
         let unexpected = LoginError::Unexpected(tag::NEGOTIATE_PROTOCOL_VERSION);
         let version = body.first_chunk().map(|version| u32::from_be_bytes(*version));
-        // PostgreSQL 9.3 to 13 give the minor version only (fixed by 4f3f0e7).
+        // PostgreSQL's manual speaks of the minor version alone; PostgreSQL sends the major one too.
         let minor = version.filter(|version| matches!(version >> 16, 0 | 3)).map(|version| version & 0xFFFF);
         match minor.and_then(|minor| u16::try_from(minor).ok()) {
             Some(minor) if minor <= self.established.minor => {
