@@ -261,3 +261,229 @@ async fn greet(mut stream: Stream, message: StartupMessage, terms: Terms<'_>) ->
     let minor = message.spoken(terms.max_minor);
     Ok(Opening::Client(Box::new(Client { stream, message, minor, tls })))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, UnixStream};
+
+    use super::*;
+    use crate::config::model::{ServerTls, SslMode};
+    use crate::net::testing::Certificates;
+    use crate::net::tls::{Connector, acceptor, connector};
+    use crate::protocol::error::ErrorFields;
+    use crate::protocol::startup::{put_cancel_request, put_ssl_request, put_startup};
+
+    const GSSENC_REQUEST: &[u8] = &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
+
+    fn ssl_request() -> BytesMut {
+        let mut out = BytesMut::new();
+        put_ssl_request(&mut out);
+        out
+    }
+
+    fn hello(minor: u16) -> BytesMut {
+        let mut out = BytesMut::new();
+        put_startup(&mut out, minor, [("user", "u")].into_iter());
+        out
+    }
+
+    fn terms(mode: ClientTlsMode, acceptor: Option<&Acceptor>) -> Terms<'_> {
+        Terms { mode, acceptor, max_minor: 2 }
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(30))
+    }
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (client.unwrap(), server.unwrap().0)
+    }
+
+    /// Lets a client send `bytes` and read all that comes back, after which it hangs up.
+    async fn converse(bytes: &[u8], terms: Terms<'_>) -> (Result<Opening, StartupError>, Vec<u8>) {
+        let (mut client, server) = pair().await;
+        client.write_all(bytes).await.unwrap();
+        client.shutdown().await.unwrap();
+        let opening = accept(Stream::Tcp(server), terms, soon()).await;
+        let opening = match opening {
+            // Kept open, it would keep the client reading.
+            Ok(Opening::Client(client)) => {
+                let Client { stream, message, minor, tls } = *client;
+                drop(stream);
+                let (_, nobody) = pair().await;
+                Ok(Opening::Client(Box::new(Client { stream: Stream::Tcp(nobody), message, minor, tls })))
+            }
+            other => other,
+        };
+        let mut heard = Vec::new();
+        let _ = client.read_to_end(&mut heard).await;
+        (opening, heard)
+    }
+
+    fn client_of(opening: Result<Opening, StartupError>) -> Client {
+        match opening {
+            Ok(Opening::Client(client)) => *client,
+            Ok(Opening::Cancel { .. }) => panic!("a cancel request"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn code(heard: &[u8]) -> Option<SqlState> {
+        (heard.first() == Some(&b'E')).then(|| ErrorFields::parse(&heard[5..]).code).flatten()
+    }
+
+    #[tokio::test]
+    async fn plain_clients_are_heard_whatever_they_ask_before() {
+        let none = terms(ClientTlsMode::Prefer, None);
+        for (asked, answered) in [
+            (vec![], &b""[..]),
+            (vec![&*ssl_request()], b"N"),
+            (vec![GSSENC_REQUEST], b"N"),
+            (vec![GSSENC_REQUEST, &*ssl_request()], b"NN"),
+            (vec![&*ssl_request(), GSSENC_REQUEST], b"NN"),
+        ] {
+            let (opening, heard) = converse(&[&asked.concat()[..], &hello(0)].concat(), none).await;
+            let client = client_of(opening);
+            assert_eq!((client.message.user(), client.minor, &heard[..]), ("u", 0, answered));
+            assert!(client.tls.is_none());
+        }
+        for twice in [[&*ssl_request(), &*ssl_request()].concat(), [GSSENC_REQUEST, GSSENC_REQUEST].concat()] {
+            let (opening, heard) = converse(&twice, none).await;
+            assert!(matches!(opening, Err(StartupError::Packet(Fault::Version { major: 1234, .. }))));
+            assert_eq!((heard[0], code(&heard[1..])), (b'N', Some(SqlState::FEATURE_NOT_SUPPORTED)));
+        }
+    }
+
+    #[tokio::test]
+    async fn newer_clients_are_told_what_is_spoken() {
+        let (opening, heard) = converse(&hello(9999), terms(ClientTlsMode::Disable, None)).await;
+        let client = client_of(opening);
+        assert_eq!((client.minor, &heard[..]), (2, &b"v\0\0\0\x0c\0\x03\0\x02\0\0\0\0"[..]));
+        let older = Terms { max_minor: 0, ..terms(ClientTlsMode::Disable, None) };
+        let (opening, heard) = converse(&hello(2), older).await;
+        let client = client_of(opening);
+        assert_eq!((client.minor, &heard[..]), (0, &b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0"[..]));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_client_gets_a_fitting_answer() {
+        let none = terms(ClientTlsMode::Disable, None);
+        let (opening, heard) = converse(b"", none).await;
+        assert!(matches!(opening, Err(StartupError::Closed)) && heard.is_empty());
+        let (opening, heard) = converse(b"GET / HTTP/1.1\r\n\r\n", none).await;
+        assert!(matches!(opening, Err(StartupError::Packet(Fault::Length))) && heard.is_empty());
+        let (opening, _) = converse(&hello(0)[..9], none).await;
+        assert!(matches!(opening, Err(StartupError::Io(_))));
+        let (opening, heard) = converse(&[0, 0, 0, 8, 0, 2, 0, 0], none).await;
+        assert!(matches!(opening, Err(StartupError::Packet(Fault::Version { major: 2, minor: 0 }))));
+        assert_eq!(code(&heard), Some(SqlState::FEATURE_NOT_SUPPORTED));
+        let (opening, heard) = converse(b"\x16\x03\x01", none).await;
+        assert!(matches!(opening, Err(StartupError::DirectTls(_))) && heard.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_at_the_deadline() {
+        let (_client, server) = pair().await;
+        let opening = accept(Stream::Tcp(server), terms(ClientTlsMode::Disable, None), soon()).await;
+        assert!(matches!(opening, Err(StartupError::Timeout)));
+    }
+
+    #[tokio::test]
+    async fn required_tls_is_required_of_tcp_only() {
+        let files = Certificates::new("required");
+        for mode in [ClientTlsMode::Require, ClientTlsMode::VerifyFull] {
+            let acceptor = acceptor(&files.towards_clients(mode, "server")).unwrap().unwrap();
+            let terms = terms(mode, Some(&acceptor));
+            let (opening, heard) = converse(&hello(0), terms).await;
+            assert!(matches!(opening, Err(StartupError::Refused(_))));
+            assert_eq!(code(&heard), Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION));
+            let mut cancel = BytesMut::new();
+            put_cancel_request(&mut cancel, 7, b"secret key");
+            let (opening, heard) = converse(&cancel, terms).await;
+            assert!(heard.is_empty());
+            assert!(matches!(opening, Ok(Opening::Cancel { process_id: 7, key }) if key == b"secret key"));
+            let (mut client, server) = UnixStream::pair().unwrap();
+            client.write_all(&[&ssl_request()[..], &hello(0)].concat()).await.unwrap();
+            assert!(matches!(accept(Stream::Unix(server), terms, soon()).await, Ok(Opening::Client(_))));
+            assert_eq!(client.read_u8().await.unwrap(), b'N');
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_smuggled_behind_the_request_for_tls_are_refused() {
+        let files = Certificates::new("smuggled");
+        let acceptor = acceptor(&files.towards_clients(ClientTlsMode::Prefer, "server")).unwrap().unwrap();
+        let bytes = [&ssl_request()[..], &hello(0)].concat();
+        let (opening, heard) = converse(&bytes, terms(ClientTlsMode::Prefer, Some(&acceptor))).await;
+        assert!(matches!(opening, Err(StartupError::Refused(_))));
+        assert_eq!(code(&heard), Some(SqlState::PROTOCOL_VIOLATION));
+    }
+
+    /// A client that makes TLS at once, or asks first, and then sends `packet`.
+    async fn over_tls(
+        connector: &Connector,
+        ask: &[u8],
+        packet: &[u8],
+        terms: Terms<'_>,
+    ) -> Result<Opening, StartupError> {
+        let (mut socket, server) = pair().await;
+        let client = async {
+            if !ask.is_empty() {
+                socket.write_all(ask).await.unwrap();
+                assert_eq!(socket.read_u8().await.unwrap(), b'S');
+            }
+            let mut stream = connector.handshake(socket, "localhost").await?;
+            stream.write_all(packet).await?;
+            stream.flush().await?;
+            io::Result::Ok(stream)
+        };
+        let (opening, _client) = tokio::join!(accept(Stream::Tcp(server), terms, soon()), client);
+        opening
+    }
+
+    #[tokio::test]
+    async fn tls_is_made_on_request_and_at_once() {
+        let files = Certificates::new("both");
+        let acceptor = acceptor(&files.towards_clients(ClientTlsMode::Require, "server")).unwrap().unwrap();
+        let terms = terms(ClientTlsMode::Require, Some(&acceptor));
+        let plain = connector(&files.towards_servers(SslMode::VerifyFull, Some("ca"))).unwrap();
+        let certified = ServerTls {
+            certificate: Some(files.path("client.crt")),
+            private_key: Some(files.path("client.key")),
+            ..files.towards_servers(SslMode::Require, None)
+        };
+        let certified = connector(&certified).unwrap();
+        let mut cancel = BytesMut::new();
+        put_cancel_request(&mut cancel, 7, &[1; 256]);
+        for ask in [&ssl_request()[..], b""] {
+            for (connector, name) in [(&plain, None), (&certified, Some("u"))] {
+                let client = client_of(over_tls(connector, ask, &hello(0), terms).await);
+                let tls = client.tls.as_ref().unwrap();
+                assert!(client.stream.is_tls());
+                assert_eq!((tls.common_name.as_deref(), tls.end_point.as_ref()), (name, acceptor.end_point()));
+            }
+            let opening = over_tls(&plain, ask, &cancel, terms).await;
+            assert!(matches!(opening, Ok(Opening::Cancel { process_id: 7, .. })));
+            for packet in [&ssl_request()[..], GSSENC_REQUEST] {
+                let opening = over_tls(&plain, ask, packet, terms).await;
+                assert!(matches!(opening, Err(StartupError::Packet(Fault::Version { .. }))));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn direct_tls_must_name_the_protocol() {
+        let files = Certificates::new("alpn");
+        let acceptor = acceptor(&files.towards_clients(ClientTlsMode::Prefer, "server")).unwrap().unwrap();
+        let terms = terms(ClientTlsMode::Prefer, Some(&acceptor));
+        let unnamed = connector(&files.towards_servers(SslMode::Require, None)).unwrap().without_alpn();
+        assert!(matches!(over_tls(&unnamed, b"", &hello(0), terms).await, Err(StartupError::DirectTls(_))));
+        assert!(over_tls(&unnamed, &ssl_request(), &hello(0), terms).await.is_ok());
+    }
+}

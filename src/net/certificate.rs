@@ -2,12 +2,13 @@
 //!
 //! Verifies nothing: who calls has verified, or must.
 
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{SignatureVerificationAlgorithm, UnixTime};
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::signature_algorithm::RsaSsaPssParams;
+use x509_parser::x509::X509Version;
 
 /// The channel binding `tls-server-end-point` of a server's certificate (RFC 5929 §4.1): its hash by the hash
 /// function of its signature, with SHA-256 in place of MD5 and SHA-1. `None` when the signature has
@@ -110,6 +111,28 @@ pub fn public_key(der: &[u8]) -> Option<Vec<u8>> {
     Some(certificate.public_key().raw.to_vec())
 }
 
+/// Whether a certificate is of X.509 version 1: it has no extensions, and so cannot say what it is for.
+#[must_use]
+pub fn is_version_1(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, certificate)| certificate.version() == X509Version::V1)
+}
+
+/// Whether the holder of the certificate `issuer` signed the certificate `der`.
+#[must_use]
+pub fn is_signed_by(der: &[u8], issuer: &[u8], algorithms: &[&dyn SignatureVerificationAlgorithm]) -> bool {
+    let (Ok((_, certificate)), Ok((_, issuer))) = (X509Certificate::from_der(der), X509Certificate::from_der(issuer))
+    else {
+        return false;
+    };
+    if certificate.issuer().as_raw() != issuer.subject().as_raw() {
+        return false;
+    }
+    let key = &issuer.public_key().subject_public_key.data;
+    let (signed, signature) = (certificate.tbs_certificate.as_ref(), &certificate.signature_value.data);
+    // Each of them is safe by itself, and a key of one kind does not parse as another's.
+    algorithms.iter().any(|algorithm| algorithm.verify_signature(key, signed, signature).is_ok())
+}
+
 /// Whether the host name `name` is meant by `pattern`, which may begin with `*.` for any one label
 /// (`wildcard_certificate_match`, `src/interfaces/libpq/fe-secure-common.c`).
 #[must_use]
@@ -126,7 +149,10 @@ pub fn host_matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair, SignatureAlgorithm};
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
 
+    use super::super::testing::Certificates;
     use super::*;
 
     fn certificate(algorithm: &'static SignatureAlgorithm, name: &str, hosts: &[&str]) -> Vec<u8> {
@@ -172,5 +198,21 @@ mod tests {
         ] {
             assert_eq!(host_matches(pattern, name), expected, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn version_1_is_judged_by_signature_and_date() {
+        let files = Certificates::new("version1");
+        let read = |name| CertificateDer::from_pem_file(files.path(name)).unwrap();
+        let (server, authority, stranger) = (read("version1.crt"), read("version1-ca.crt"), read("ca.crt"));
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
+        assert!(is_version_1(&server) && !is_version_1(&authority) && !is_version_1(b""));
+        assert!(is_signed_by(&server, &authority, algorithms));
+        assert!(!is_signed_by(&server, &stranger, algorithms) && !is_signed_by(&stranger, &authority, algorithms));
+        // One bit in what was signed: the name.
+        let mut forged = server.to_vec();
+        let at = forged.windows(9).position(|window| window == b"localhost").unwrap();
+        forged[at] ^= 1;
+        assert!(is_version_1(&forged) && !is_signed_by(&forged, &authority, algorithms));
     }
 }

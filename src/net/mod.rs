@@ -5,6 +5,8 @@ pub mod certificate;
 pub mod deadline;
 pub mod listen;
 pub mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod tls;
 pub mod trust;
 pub mod wire;

@@ -245,3 +245,146 @@ fn identity(provider: &CryptoProvider, certificate: &Path, key: &Path) -> Result
         _ => Ok(CertifiedKey::new(chain, key)),
     }
 }
+
+#[cfg(test)]
+impl Connector {
+    /// As clients older than ALPN connect.
+    pub(crate) fn without_alpn(mut self) -> Self {
+        if let Some(config) = &mut self.config {
+            Arc::make_mut(config).alpn_protocols.clear();
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::testing::Certificates;
+    use super::*;
+
+    /// One handshake between `connector` and a server that shows the certificate `name`; both ends then
+    /// agree on the channel binding.
+    async fn meet(files: &Certificates, name: &str, connector: &Connector, host: &str) -> io::Result<()> {
+        let acceptor = acceptor(&files.towards_clients(ClientTlsMode::Prefer, name)).unwrap().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let socket = TcpStream::connect(listener.local_addr()?).await?;
+        let server = async {
+            let mut stream = acceptor.handshake(listener.accept().await?.0).await?;
+            stream.write_all(b"x").await?;
+            stream.flush().await?;
+            assert_eq!(alpn(&stream), Some(ALPN));
+            io::Result::Ok(peer_common_name(&stream))
+        };
+        let client = async {
+            let mut stream = connector.handshake(socket, host).await?;
+            assert_eq!(stream.read_u8().await?, b'x');
+            assert_eq!(peer_end_point(&stream).as_deref(), acceptor.end_point().map(AsRef::as_ref));
+            io::Result::Ok(())
+        };
+        let (_, met) = tokio::join!(server, client);
+        met
+    }
+
+    #[tokio::test]
+    async fn each_sslmode_checks_what_libpq_checks() {
+        use SslMode::{Allow, Prefer, Require, VerifyCa, VerifyFull};
+        let files = Certificates::new("modes");
+        for (mode, ca, server, host, expected) in [
+            // Nothing is checked …
+            (Require, None, "server", "elsewhere", true),
+            (Prefer, None, "own", "localhost", true),
+            (Allow, None, "version1", "localhost", true),
+            (Require, None, "version1", "localhost", true),
+            // … unless there is an authority.
+            (Require, Some("ca"), "server", "elsewhere", true),
+            (Require, Some("stranger"), "server", "localhost", false),
+            (Prefer, Some("stranger"), "server", "localhost", false),
+            (VerifyCa, Some("ca"), "server", "elsewhere", true),
+            (VerifyCa, Some("ca"), "elsewhere", "localhost", true),
+            (VerifyCa, Some("stranger"), "server", "localhost", false),
+            (VerifyCa, Some("ca"), "own", "localhost", false),
+            (VerifyCa, Some("own"), "own", "elsewhere", true),
+            (VerifyCa, Some("ca"), "version1", "localhost", false),
+            (VerifyCa, Some("version1-ca"), "version1", "elsewhere", true),
+            (VerifyFull, Some("ca"), "server", "localhost", true),
+            (VerifyFull, Some("ca"), "server", "127.0.0.1", true),
+            (VerifyFull, Some("ca"), "server", "127.0.0.2", false),
+            (VerifyFull, Some("ca"), "server", "server", false),
+            (VerifyFull, Some("ca"), "elsewhere", "localhost", false),
+            (VerifyFull, Some("ca"), "elsewhere", "127.0.0.1", false),
+            (VerifyFull, Some("ca"), "common", "localhost", true),
+            (VerifyFull, Some("ca"), "common", "elsewhere", false),
+            (VerifyFull, Some("own"), "own", "localhost", true),
+            (VerifyFull, Some("own"), "own", "elsewhere", false),
+            (VerifyFull, Some("version1-ca"), "version1", "localhost", true),
+            (VerifyFull, Some("version1-ca"), "version1", "elsewhere", false),
+            (VerifyFull, Some("stranger"), "server", "localhost", false),
+        ] {
+            let connector = connector(&files.towards_servers(mode, ca)).unwrap();
+            let met = Box::pin(meet(&files, server, &connector, host)).await;
+            assert_eq!(met.is_ok(), expected, "{mode:?} {ca:?} {server} {host}: {met:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn client_certificates_are_shown_and_verified() {
+        let files = Certificates::new("client");
+        let acceptor = acceptor(&files.towards_clients(ClientTlsMode::VerifyFull, "server")).unwrap().unwrap();
+        let name_of = async |certificate: Option<&str>| {
+            let mut tls = files.towards_servers(SslMode::Require, None);
+            tls.certificate = certificate.map(|name| files.path(&format!("{name}.crt")));
+            tls.private_key = certificate.map(|name| files.path(&format!("{name}.key")));
+            let connector = connector(&tls).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let server = async { acceptor.handshake(listener.accept().await.unwrap().0).await };
+            let (server, _client) = tokio::join!(server, connector.handshake(socket, "localhost"));
+            server.map(|stream| peer_common_name(&stream))
+        };
+        assert_eq!(name_of(Some("client")).await.unwrap().as_deref(), Some("u"));
+        assert!(name_of(None).await.is_err());
+        assert!(name_of(Some("own")).await.is_err());
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_named() {
+        use ClientTlsMode::{Disable, Prefer, Require, VerifyFull};
+        let files = Certificates::new("faults");
+        let tls = |mode| files.towards_clients(mode, "server");
+        assert!(acceptor(&tls(Disable)).unwrap().is_none());
+        assert!(acceptor(&ClientTls { certificate: None, ..tls(Prefer) }).unwrap().is_none());
+        assert!(acceptor(&files.towards_clients(Require, "version1")).unwrap().is_some());
+        for (faulty, expected) in [
+            (ClientTls { certificate: None, ..tls(Require) }, "tls.mode require needs tls.certificate"),
+            (ClientTls { private_key: None, ..tls(Prefer) }, "tls.mode prefer needs tls.private_key"),
+            (ClientTls { client_ca: None, ..tls(VerifyFull) }, "tls.mode verify-full needs tls.client_ca"),
+            (
+                ClientTls { private_key: Some(files.path("own.key")), ..tls(Require) },
+                "tls.private_key is not the key of tls.certificate",
+            ),
+            (ClientTls { certificate: Some(files.path("server.key")), ..tls(Require) }, "holds no certificate"),
+            (ClientTls { private_key: Some(files.path("server.crt")), ..tls(Require) }, "tls.private_key: cannot read"),
+            (ClientTls { client_ca: Some(files.path("none")), ..tls(Prefer) }, "tls.client_ca: cannot read"),
+        ] {
+            let error = acceptor(&faulty).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        for (faulty, expected) in [
+            (files.towards_servers(SslMode::VerifyCa, None), "tls.mode verify-ca needs tls.ca"),
+            (files.towards_servers(SslMode::VerifyFull, None), "tls.mode verify-full needs tls.ca"),
+            (
+                ServerTls {
+                    certificate: Some(files.path("client.crt")),
+                    ..files.towards_servers(SslMode::Prefer, None)
+                },
+                "tls.certificate needs tls.private_key",
+            ),
+        ] {
+            let error = connector(&faulty).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -57,8 +57,28 @@ impl Authorities {
         if self.listed.contains(server) {
             return if certificate::is_current(server, now) { Ok(()) } else { Err(CertificateError::Expired.into()) };
         }
+        if certificate::is_version_1(server) {
+            return self.check_version_1(server, now, algorithms);
+        }
         let server = ParsedCertificate::try_from(server)?;
         verify_server_cert_signed_by_trust_anchor(&server, &self.roots, intermediates, now, algorithms.all)
+    }
+}
+
+impl Authorities {
+    /// webpki opens certificates of version 3 only, yet `openssl x509 -req`, as PostgreSQL's manual uses it,
+    /// makes version 1 with OpenSSL 3.0, and libpq takes them. Such a one must be signed by a listed
+    /// authority directly.
+    fn check_version_1(
+        &self,
+        server: &CertificateDer<'_>,
+        now: UnixTime,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<(), Error> {
+        if !self.listed.iter().any(|authority| certificate::is_signed_by(server, authority, algorithms.all)) {
+            return Err(CertificateError::UnknownIssuer.into());
+        }
+        if certificate::is_current(server, now) { Ok(()) } else { Err(CertificateError::Expired.into()) }
     }
 }
 
@@ -123,8 +143,7 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         match (verify_tls13_signature(message, cert, dss, &self.algorithms), certificate::public_key(cert)) {
-            // webpki opens certificates of version 3 only; `openssl x509 -req` makes version 1 by default, and
-            // many PostgreSQL servers have such a one. What is to be checked is the key's signature.
+            // A certificate of version 1, which webpki does not open: what is to be checked is the key's signature.
             (Err(Error::InvalidCertificate(CertificateError::Other(_) | CertificateError::BadEncoding)), Some(key)) => {
                 let key = SubjectPublicKeyInfoDer::from(key);
                 verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)

@@ -258,7 +258,7 @@ impl Attempt<'_> {
     }
 
     /// Asks for the newest protocol; for 3.0 if the server does not understand the question. PostgreSQL
-    /// itself negotiates since 9.3; older poolers in front of it refuse.
+    /// itself negotiates since 11; older poolers in front of it refuse.
     async fn with_version_fallback(&self, encryption: Encryption) -> Result<Connected, ConnectError> {
         match self.once(encryption, NEWEST_MINOR).await {
             Err(Failure::Login(LoginError::Server { report, stage: Stage::Startup }))
@@ -428,3 +428,211 @@ async fn send_cancel(
 }
 
 const CLOSED: [io::ErrorKind; 2] = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::config::model::ClientTlsMode;
+    use crate::net::testing::Certificates;
+    use crate::net::tls::{Acceptor, acceptor, connector};
+    use crate::protocol::backend;
+    use crate::protocol::startup::{First, parse};
+    use crate::protocol::tag::TransactionStatus;
+
+    /// What a scripted server offers and refuses.
+    #[derive(Clone)]
+    struct Script {
+        acceptor: Option<Acceptor>,
+        /// What `pg_hba.conf` has no entry for.
+        refuses: Option<Encryption>,
+        /// The newest minor version, beyond which it answers with an error instead of negotiating.
+        strict_minor: Option<u16>,
+    }
+
+    const OPEN: Script = Script { acceptor: None, refuses: None, strict_minor: None };
+
+    async fn first(stream: &mut Stream) -> Option<First> {
+        let mut buffer = BytesMut::new();
+        loop {
+            if let Some((packet, _)) = parse(&buffer).unwrap() {
+                return Some(packet);
+            }
+            if stream.read_buf(&mut buffer).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Serves one connection; gives what it was about.
+    async fn serve(mut socket: TcpStream, script: Script) -> Option<(First, Encryption)> {
+        let mut head = [0; 8];
+        // Only looked at, since it may be another packet.
+        let count = socket.peek(&mut head).await.ok()?;
+        let asks = matches!(parse(&head[..count]), Ok(Some((First::Ssl, _))));
+        if asks {
+            socket.read_exact(&mut head).await.ok()?;
+        }
+        let (mut stream, encryption) = match &script.acceptor {
+            Some(acceptor) if asks => {
+                socket.write_all(b"S").await.ok()?;
+                (Stream::Tls(Box::new(acceptor.handshake(socket).await.ok()?)), Encryption::Tls)
+            }
+            _ => {
+                socket.write_all(if asks { b"N" } else { b"" }).await.ok()?;
+                (Stream::Tcp(socket), Encryption::Plain)
+            }
+        };
+        let packet = first(&mut stream).await?;
+        let mut out = BytesMut::new();
+        if let First::Startup(message) = &packet {
+            if script.refuses == Some(encryption) {
+                let code = SqlState::INVALID_AUTHORIZATION_SPECIFICATION;
+                Report::fatal(code, format!("no pg_hba.conf entry, {encryption:?}")).encode(&mut out);
+            } else if script.strict_minor.is_some_and(|newest| message.minor > newest) {
+                Report::fatal(SqlState::FEATURE_NOT_SUPPORTED, "unsupported frontend protocol").encode(&mut out);
+            } else {
+                backend::authentication(&mut out, 0, &[]);
+                backend::backend_key_data(&mut out, 42, b"key!");
+                backend::ready_for_query(&mut out, TransactionStatus::Idle);
+            }
+        }
+        stream.write_all(&out).await.ok()?;
+        stream.flush().await.ok()?;
+        Some((packet, encryption))
+    }
+
+    type Served = JoinHandle<Vec<(First, Encryption)>>;
+
+    /// A server for `count` connections.
+    async fn server(script: Script, count: usize) -> (u16, Served) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let served = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            for _ in 0..count {
+                let (socket, _) = listener.accept().await.unwrap();
+                seen.extend(serve(socket, script.clone()).await);
+            }
+            seen
+        });
+        (port, served)
+    }
+
+    fn login(port: u16, connector: Connector) -> Login {
+        Login {
+            address: ServerAddress::Tcp { host: "127.0.0.1".into(), port },
+            connector: Arc::new(connector),
+            user: "u".into(),
+            password: None,
+            database: "d".into(),
+            application_name: "howdah".into(),
+            options: vec![("TimeZone".into(), "UTC".into())],
+            timeout: Duration::from_secs(30),
+        }
+    }
+
+    #[tokio::test]
+    async fn sslmodes_meet_servers_of_every_kind() {
+        use Encryption::{Plain, Tls};
+        use SslMode::{Allow, Disable, Prefer, Require, VerifyCa, VerifyFull};
+        let files = Certificates::new("connect");
+        let tls = |name| acceptor(&files.towards_clients(ClientTlsMode::Prefer, name)).unwrap();
+        let both = Script { acceptor: tls("server"), ..OPEN };
+        let elsewhere = Script { acceptor: tls("elsewhere"), ..OPEN };
+        let only_tls = Script { refuses: Some(Plain), ..both.clone() };
+        let only_plain = Script { refuses: Some(Tls), ..both.clone() };
+        let old = Script { strict_minor: Some(0), ..both.clone() };
+        for (mode, ca, script, connections, expected) in [
+            (Disable, None, &OPEN, 1, Some(Plain)),
+            (Disable, None, &both, 1, Some(Plain)),
+            (Disable, None, &only_tls, 1, None),
+            (Allow, None, &OPEN, 1, Some(Plain)),
+            (Allow, None, &both, 1, Some(Plain)),
+            (Allow, None, &only_tls, 2, Some(Tls)),
+            (Prefer, None, &OPEN, 1, Some(Plain)),
+            (Prefer, None, &both, 1, Some(Tls)),
+            (Prefer, None, &only_tls, 1, Some(Tls)),
+            (Prefer, None, &only_plain, 2, Some(Plain)),
+            (Prefer, None, &old, 2, Some(Tls)),
+            (Prefer, Some("stranger"), &both, 2, Some(Plain)),
+            (Prefer, Some("stranger"), &only_tls, 2, None),
+            (Require, None, &OPEN, 1, None),
+            (Require, None, &both, 1, Some(Tls)),
+            (Require, None, &only_plain, 1, None),
+            (Require, Some("stranger"), &both, 1, None),
+            (VerifyCa, Some("ca"), &elsewhere, 1, Some(Tls)),
+            (VerifyCa, Some("stranger"), &both, 1, None),
+            (VerifyFull, Some("ca"), &both, 1, Some(Tls)),
+            (VerifyFull, Some("ca"), &elsewhere, 1, None),
+            (VerifyFull, Some("ca"), &OPEN, 1, None),
+        ] {
+            let (port, served) = server(script.clone(), connections).await;
+            let connector = connector(&files.towards_servers(mode, ca)).unwrap();
+            let found = connect(&login(port, connector)).await;
+            let encryption = found.as_ref().ok().map(|connected| connected.peer.encryption);
+            assert_eq!(encryption, expected, "{mode:?} {ca:?}: {found:?}");
+            drop(found);
+            // Every connection that the script expects was made.
+            served.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_login_says_who_it_is() {
+        let (port, served) = server(OPEN, 1).await;
+        let connected = connect(&login(port, Connector::plain())).await.unwrap();
+        assert_eq!((connected.process_id, &connected.key[..], connected.minor), (42, &b"key!"[..], 2));
+        assert_eq!(connected.peer.to_string(), format!("127.0.0.1:{port}"));
+        drop(connected);
+        let seen = served.await.unwrap();
+        let [(First::Startup(message), _)] = &seen[..] else { panic!("a login") };
+        let given = [("user", "u"), ("database", "d"), ("application_name", "howdah"), ("TimeZone", "UTC")];
+        assert_eq!(message.parameters, given.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[tokio::test]
+    async fn a_cancel_request_goes_the_way_of_its_connection() {
+        let files = Certificates::new("cancel");
+        let acceptor = acceptor(&files.towards_clients(ClientTlsMode::Prefer, "server")).unwrap();
+        let tls = connector(&files.towards_servers(SslMode::VerifyFull, Some("ca"))).unwrap();
+        for (connector, expected) in [(Connector::plain(), Encryption::Plain), (tls, Encryption::Tls)] {
+            let (port, served) = server(Script { acceptor: acceptor.clone(), ..OPEN }, 2).await;
+            let login = login(port, connector);
+            let connected = connect(&login).await.unwrap();
+            let Connected { peer, process_id, key, .. } = &connected;
+            let deadline = Deadline::after(Duration::from_secs(30));
+            cancel(peer, &login.connector, *process_id, key, deadline).await.unwrap();
+            let seen = served.await.unwrap();
+            assert_eq!(seen[1], (First::Cancel { process_id: 42, key: b"key!".to_vec() }, expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn failures_have_names() {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let refused = connect(&login(port, Connector::plain())).await.unwrap_err();
+        assert!(matches!(refused, ConnectError::Refused { .. }), "{refused}");
+        let mut nowhere = login(port, Connector::plain());
+        nowhere.address = ServerAddress::Tcp { host: "no.such.host.invalid".into(), port };
+        assert!(matches!(connect(&nowhere).await, Err(ConnectError::Dns { .. })));
+        nowhere.address = ServerAddress::Unix("/nonexistent/.s.PGSQL.1".into());
+        assert!(matches!(connect(&nowhere).await, Err(ConnectError::Refused { .. })));
+
+        let (port, _served) = server(Script { refuses: Some(Encryption::Plain), ..OPEN }, 1).await;
+        let server = connect(&login(port, Connector::plain())).await.unwrap_err();
+        assert!(server.is_credentials() && !refused.is_credentials());
+        assert_eq!(server.report().message, "no pg_hba.conf entry, Plain");
+        assert_eq!(refused.report().code, SqlState::SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION);
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_takes_no_longer_than_it_may() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut login = login(listener.local_addr().unwrap().port(), Connector::plain());
+        login.timeout = Duration::from_millis(50);
+        assert!(matches!(connect(&login).await, Err(ConnectError::Timeout { .. })));
+    }
+}

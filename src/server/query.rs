@@ -170,3 +170,139 @@ fn row(body: &[u8]) -> Option<Vec<Option<String>>> {
     }
     Some(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::connect::{Login, connect};
+    use super::*;
+    use crate::config::model::ServerAddress;
+    use crate::net::tls::Connector;
+    use crate::protocol::backend;
+    use crate::protocol::sqlstate::SqlState;
+    use crate::protocol::tag::TransactionStatus;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A logged-in connection, and the server's end of it.
+    async fn connected() -> (Direct, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let login = Login {
+            address: ServerAddress::Tcp { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() },
+            connector: Arc::new(Connector::plain()),
+            user: "u".into(),
+            password: None,
+            database: "d".into(),
+            application_name: String::new(),
+            options: Vec::new(),
+            timeout: SECOND * 30,
+        };
+        let server = async {
+            let mut socket = listener.accept().await.unwrap().0;
+            let length = socket.read_u32().await.unwrap();
+            socket.read_exact(&mut vec![0; length as usize - 4]).await.unwrap();
+            let mut out = BytesMut::new();
+            backend::authentication(&mut out, 0, &[]);
+            backend::parameter_status(&mut out, "in_hot_standby", "on");
+            backend::ready_for_query(&mut out, TransactionStatus::Idle);
+            socket.write_all(&out).await.unwrap();
+            socket
+        };
+        let (connected, socket) = tokio::join!(connect(&login), server);
+        (Direct::new(connected.unwrap()), socket)
+    }
+
+    /// Asks `SELECT`, to which the server answers with what `answer` writes.
+    async fn ask(
+        direct: &mut Direct,
+        server: &mut TcpStream,
+        answer: impl FnOnce(&mut BytesMut),
+    ) -> Result<Rows, QueryError> {
+        let mut out = BytesMut::new();
+        answer(&mut out);
+        let server = async {
+            let mut heard = [0; 12];
+            server.read_exact(&mut heard).await.unwrap();
+            assert_eq!(&heard, b"Q\0\0\0\x0bSELECT\0");
+            server.write_all(&out).await.unwrap();
+        };
+        tokio::join!(direct.query("SELECT", SECOND * 30), server).0
+    }
+
+    fn rows(out: &mut BytesMut, values: &[Option<&str>]) {
+        backend::row_description(out, &[("a", backend::TEXT), ("b", backend::TEXT)]);
+        backend::data_row(out, values.iter().map(|value| value.map(str::as_bytes)));
+        backend::command_complete(out, "SELECT 1");
+    }
+
+    #[tokio::test]
+    async fn rows_and_reports_arrive() {
+        let (mut direct, mut server) = connected().await;
+        assert_eq!(direct.parameter("in_hot_standby"), Some("on"));
+        let found = ask(&mut direct, &mut server, |out| {
+            rows(out, &[Some("1"), None]);
+            backend::parameter_status(out, "in_hot_standby", "off");
+            rows(out, &[Some(""), Some("\u{e4}")]);
+            backend::ready_for_query(out, TransactionStatus::Idle);
+        });
+        let text = |value: &str| Some(value.to_owned());
+        assert_eq!(found.await.unwrap(), [vec![text("1"), None], vec![text(""), text("\u{e4}")]]);
+        assert_eq!(direct.parameter("in_hot_standby"), Some("off"));
+    }
+
+    #[tokio::test]
+    async fn an_error_leaves_the_connection_in_step() {
+        let (mut direct, mut server) = connected().await;
+        let failed = ask(&mut direct, &mut server, |out| {
+            Report::error(SqlState::UNDEFINED_TABLE, "no such table").encode(out);
+            backend::ready_for_query(out, TransactionStatus::Idle);
+        });
+        let Err(QueryError::Server(report)) = failed.await else { panic!("an error") };
+        assert_eq!((report.code, report.message.as_str()), (SqlState::UNDEFINED_TABLE, "no such table"));
+        let found = ask(&mut direct, &mut server, |out| backend::ready_for_query(out, TransactionStatus::Idle));
+        assert_eq!(found.await.unwrap(), Rows::new());
+        direct.close().await;
+        assert_eq!(server.read_u8().await.unwrap(), b'X');
+    }
+
+    #[tokio::test]
+    async fn last_words_are_heard() {
+        let (mut direct, mut server) = connected().await;
+        let dying = async {
+            server.read_exact(&mut [0; 12]).await.unwrap();
+            let mut out = BytesMut::new();
+            Report::fatal(SqlState::ADMIN_SHUTDOWN, "terminating").encode(&mut out);
+            server.write_all(&out).await.unwrap();
+            drop(server);
+        };
+        let (found, ()) = tokio::join!(direct.query("SELECT", SECOND * 30), dying);
+        assert!(matches!(found, Err(QueryError::Server(report)) if report.code == SqlState::ADMIN_SHUTDOWN));
+        assert!(!direct.is_usable());
+    }
+
+    #[tokio::test]
+    async fn a_query_given_up_leaves_the_connection_unusable() {
+        let (mut direct, _server) = connected().await;
+        let short = Duration::from_millis(10);
+        assert!(matches!(direct.query("SELECT", short).await, Err(QueryError::Timeout(_))));
+        assert!(matches!(direct.query("SELECT", short).await, Err(QueryError::OutOfStep)));
+
+        let (mut direct, _server) = connected().await;
+        assert!(Deadline::after(short).run(direct.query("SELECT", SECOND * 30)).await.is_err());
+        assert!(matches!(direct.query("SELECT", short).await, Err(QueryError::OutOfStep)));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_the_protocol_is_an_error() {
+        for answer in [&b"D\0\0\0\x08\0\x01\0\0"[..], b"G\0\0\0\x04", b"D\x7f\0\0\0", b"Z\0\0\0\x03"] {
+            let (mut direct, mut server) = connected().await;
+            let found = ask(&mut direct, &mut server, |out| out.extend_from_slice(answer)).await;
+            assert!(matches!(found, Err(QueryError::Io(_))), "{answer:?}");
+            assert!(!direct.is_usable());
+        }
+    }
+}

@@ -160,7 +160,7 @@ impl Login<'_> {
     fn negotiate(&mut self, body: &[u8]) -> Result<(), LoginError> {
         let unexpected = LoginError::Unexpected(tag::NEGOTIATE_PROTOCOL_VERSION);
         let version = body.first_chunk().map(|version| u32::from_be_bytes(*version));
-        // PostgreSQL 9.3 to 13 give the minor version only (fixed by 4f3f0e7).
+        // PostgreSQL's manual speaks of the minor version alone; PostgreSQL sends the major one too.
         let minor = version.filter(|version| matches!(version >> 16, 0 | 3)).map(|version| version & 0xFFFF);
         match minor.and_then(|minor| u16::try_from(minor).ok()) {
             Some(minor) if minor <= self.established.minor => {
@@ -190,5 +190,116 @@ pub(super) fn remember(parameters: &mut Parameters, body: &[u8]) {
     match parameters.iter_mut().find(|(known, _)| *known == name) {
         Some(known) => known.1 = value,
         None => parameters.push((name, value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::protocol::backend;
+    use crate::protocol::tag::TransactionStatus;
+
+    /// Plays a server that says `bytes`, a few at a time, and hangs up.
+    async fn told(minor: u16, bytes: &[u8]) -> Result<Established, LoginError> {
+        let (ours, mut theirs) = duplex(64);
+        let secret = Secret::new("secret");
+        let parameters = [("user", "u"), ("database", "d")];
+        let identity = Identity { user: "u", password: Some(&secret), parameters: &parameters, end_point: None };
+        let server = async {
+            let mut hello = BytesMut::new();
+            put_startup(&mut hello, minor, parameters.into_iter());
+            let mut heard = vec![0; hello.len()];
+            theirs.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard, hello);
+            for piece in bytes.chunks(3) {
+                let _ = theirs.write_all(piece).await;
+            }
+            theirs.shutdown().await.unwrap();
+            let _ = theirs.read_to_end(&mut heard).await;
+        };
+        // The stream must go, or the server would wait for its end for ever.
+        let client = async { log_in(ours, identity, minor).await.map(|(_, established)| established) };
+        tokio::join!(client, server).0
+    }
+
+    fn accepted(key: &[u8]) -> BytesMut {
+        let mut out = BytesMut::new();
+        backend::authentication(&mut out, 0, &[]);
+        backend::parameter_status(&mut out, "server_version", "18.0");
+        backend::parameter_status(&mut out, "TimeZone", "UTC");
+        Report::notice("hello").encode(&mut out);
+        backend::parameter_status(&mut out, "TimeZone", "GMT");
+        backend::backend_key_data(&mut out, -7, key);
+        backend::ready_for_query(&mut out, TransactionStatus::Idle);
+        out
+    }
+
+    #[tokio::test]
+    async fn a_login_ends_with_nothing_unread() {
+        let mut said = accepted(&[9; 256]);
+        backend::parameter_status(&mut said, "in_hot_standby", "off");
+        let found = told(2, &said).await.unwrap();
+        let parameters = [("server_version", "18.0"), ("TimeZone", "GMT"), ("in_hot_standby", "off")];
+        let parameters = parameters.map(|(name, value)| (name.into(), value.into())).to_vec();
+        assert_eq!(found, Established { parameters, process_id: -7, key: vec![9; 256], minor: 2 });
+    }
+
+    #[tokio::test]
+    async fn servers_may_negotiate_down_but_not_up() {
+        for (asked, version, expected) in [
+            (2, 0x0003_0000, Some(0)),
+            (2, 0, Some(0)),
+            (2, 0x0003_0002, Some(2)),
+            (0, 0x0003_0002, None),
+            (2, 0x0004_0000, None),
+        ] {
+            let mut said = BytesMut::new();
+            backend::negotiate_protocol_version(&mut said, version, &[]);
+            said.put_slice(&accepted(b"1234"));
+            assert_eq!(told(asked, &said).await.ok().map(|found| found.minor), expected, "{asked} {version:x}");
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_tell_how_far_the_login_came() {
+        let error = |before: &[u8]| {
+            let mut out = BytesMut::from(before);
+            Report::fatal(SqlState::INVALID_CATALOG_NAME, "no such database").encode(&mut out);
+            out
+        };
+        let mut asked = BytesMut::new();
+        backend::authentication(&mut asked, 5, b"salt");
+        for (said, expected) in [
+            (error(b""), Stage::Startup),
+            (error(&asked), Stage::Authentication),
+            (error(&accepted(b"1234")[..9]), Stage::Session),
+        ] {
+            let Err(LoginError::Server { report, stage }) = told(0, &said).await else { panic!("an error") };
+            assert_eq!(
+                (report.code, report.message.as_str(), stage),
+                (SqlState::INVALID_CATALOG_NAME, "no such database", expected)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_breaks_the_rules_is_refused() {
+        let good = accepted(b"1234");
+        assert!(matches!(told(0, &good[..good.len() - 1]).await, Err(LoginError::Io(_))));
+        assert!(matches!(told(0, &good[9..]).await, Err(LoginError::Unexpected(b'S'))));
+        assert!(matches!(told(0, b"Z\0\0\0\x05I").await, Err(LoginError::Unexpected(b'Z'))));
+        assert!(matches!(told(0, b"R\0\0\0\x04").await, Err(LoginError::Unexpected(b'R'))));
+        assert!(matches!(told(0, b"R\x01\0\0\0").await, Err(LoginError::Io(_))));
+        let mut gss = BytesMut::new();
+        backend::authentication(&mut gss, 7, &[]);
+        assert!(matches!(told(0, &gss).await, Err(LoginError::Auth(RespondError::Unsupported(7)))));
+        let mut endless = accepted(b"1234").split_to(9);
+        for number in 0..1000 {
+            backend::parameter_status(&mut endless, &format!("p{number}"), "");
+        }
+        assert!(matches!(told(0, &endless).await, Err(LoginError::Unexpected(b'S'))));
     }
 }
