@@ -58,15 +58,12 @@ pub struct Accepted {
     pub place: Place,
 }
 
-/// The newest minor version of protocol 3 that is offered to clients.
-const MAX_MINOR: u16 = 2;
-
 /// Serves one connection from its first byte to its last.
 pub async fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted: Accepted) {
     let Accepted { socket, peer, place } = accepted;
     let current = services.current.load_full();
     let deadline = Deadline::after(current.config.limits.login_timeout);
-    let terms = Terms { mode: current.config.tls.mode, acceptor: current.tls.as_ref(), max_minor: MAX_MINOR };
+    let terms = Terms { mode: current.config.tls.mode, acceptor: current.tls.as_ref(), max_minor: current.max_minor() };
     match startup::accept(socket, terms, deadline).await {
         Ok(Opening::Cancel { process_id, key }) => {
             let canceled = services.cancels.cancel(process_id, &key, current.config.limits.cancel_timeout).await;

@@ -20,6 +20,7 @@ use crate::net::buffer::Stash;
 use crate::net::tls::{Acceptor, Connector};
 use crate::pool::key::PoolKey;
 use crate::pool::{Pool, Pools};
+use crate::protocol::startup::NEWEST_MINOR;
 use crate::server::connect::Login;
 use crate::session::parameters::Parameters;
 use crate::session::registry::Registry;
@@ -55,6 +56,19 @@ pub struct Current {
     pub clusters: HashMap<ClusterName, Arc<Served>>,
     /// Grows with every reload.
     pub generation: u64,
+}
+
+/// `server_version_num` of the first PostgreSQL that speaks protocol 3.2.
+const SPEAKS_3_2: u32 = 180_000;
+
+impl Current {
+    /// The newest minor version of protocol 3 that every server speaks: what clients are offered.
+    pub fn max_minor(&self) -> u16 {
+        let speaks = |version: u32| version >= SPEAKS_3_2;
+        let all =
+            self.clusters.values().all(|served| served.cluster.view().nodes.iter().all(|node| speaks(node.version)));
+        if all { NEWEST_MINOR } else { 0 }
+    }
 }
 
 /// How far the shutdown is.
