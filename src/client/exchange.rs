@@ -31,7 +31,7 @@ impl Client {
     /// Serves the batch in `self.frames`.
     pub(super) async fn exchange(&mut self, until: Until) -> Result<(), End> {
         let standing = if self.is_attached() { Standing::Attached } else { Standing::Detached };
-        let mut plan = Plan { standing, ..Plan::default() };
+        let mut plan = Plan::new(standing);
         let intent = self.observe(&mut plan);
         let (work, hint) = match intent {
             Intent::Answer(bytes) => return self.answer(&bytes).await,

@@ -70,6 +70,14 @@ pub struct Plan {
     pub only_reads: bool,
 }
 
+impl Plan {
+    /// Nothing learnt yet.
+    #[must_use]
+    pub fn new(standing: Standing) -> Self {
+        Self { standing, ..Self::default() }
+    }
+}
+
 /// What a batch asks of a server.
 #[derive(Debug)]
 pub enum Work {
