@@ -62,6 +62,12 @@ pub fn killed() -> Report {
     Report::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
 }
 
+/// A statement ran for too long.
+pub fn timed_out() -> Report {
+    Report::fatal(SqlState::QUERY_CANCELED, "canceling statement due to limits.query_timeout")
+        .hint("Raise limits.query_timeout, or shorten the statement.")
+}
+
 /// There is no primary.
 pub fn no_primary(cluster: &str) -> Report {
     Report::error(SqlState::CANNOT_CONNECT_NOW, format!("cluster \"{cluster}\" has no primary that answers"))

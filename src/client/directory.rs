@@ -230,6 +230,13 @@ impl Directory {
     }
 }
 
+impl Entry {
+    /// What others see, to be kept beside the entry.
+    pub fn share(&self) -> Arc<ClientInfo> {
+        Arc::clone(&self.info)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.directory.connected.fetch_sub(1, Ordering::AcqRel);

@@ -10,7 +10,7 @@ use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::relay::{self, Farewell, Hold, Outcome, Parting, Until};
 use crate::router::reason::Reason;
-use crate::session::{Batch, Held as Found, Intent, Plan, Tx, Work};
+use crate::session::{Batch, Held as Found, Intent, Plan, Standing, Tx, Work};
 use crate::sql::hint::Hint;
 use crate::sql::{Effects, WriteReason};
 
@@ -30,7 +30,8 @@ const PROBE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnam
 impl Client {
     /// Serves the batch in `self.frames`.
     pub(super) async fn exchange(&mut self, until: Until) -> Result<(), End> {
-        let mut plan = Plan::default();
+        let standing = if self.is_attached() { Standing::Attached } else { Standing::Detached };
+        let mut plan = Plan::new(standing);
         let intent = self.observe(&mut plan);
         let (work, hint) = match intent {
             Intent::Answer(bytes) => return self.answer(&bytes).await,

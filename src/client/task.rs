@@ -22,6 +22,7 @@ use crate::protocol::frame::Frame;
 use crate::protocol::replies::Kind;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::TransactionStatus;
+use crate::relay::Until;
 use crate::router::view::Busy;
 use crate::session::Session;
 
@@ -122,18 +123,30 @@ impl Client {
         }
     }
 
-    /// Serves one batch, for no longer than `limits.query_timeout`.
-    async fn limited(&mut self, until: crate::relay::Until) -> Result<(), End> {
+    /// Serves one batch, for no longer than `limits.query_timeout`, and only until somebody ends the connection.
+    async fn limited(&mut self, until: Until) -> Result<(), End> {
         let limit = self.services.limits().query_timeout;
-        if limit.is_zero() {
-            return self.exchange(until).await;
-        }
-        match tokio::time::timeout(limit, self.exchange(until)).await {
-            Ok(result) => result,
-            Err(_) => Err(End::Told(
-                Report::fatal(SqlState::QUERY_CANCELED, "canceling statement due to limits.query_timeout")
-                    .hint("Raise limits.query_timeout, or shorten the statement."),
-            )),
+        let info = self.info.share();
+        let ended = async {
+            let killed = async {
+                while !info.is_killed() {
+                    info.controlled().await;
+                }
+            };
+            if limit.is_zero() {
+                killed.await;
+                return answer::killed();
+            }
+            match tokio::time::timeout(limit, killed).await {
+                Ok(()) => answer::killed(),
+                Err(_) => answer::timed_out(),
+            }
+        };
+        // Dropped half-way, the exchange leaves a server that owes replies: `leave` cancels and cleans it.
+        tokio::select! {
+            biased;
+            result = self.exchange(until) => result,
+            report = ended => Err(End::Told(report)),
         }
     }
 

@@ -33,7 +33,7 @@ use crate::protocol::text::split_cstr;
 use crate::sql::Effects;
 use crate::sql::command::{Parsed, TransactionModes};
 use carried::Carried;
-pub use observe::{Batch, Intent, Plan, Work};
+pub use observe::{Batch, Intent, Plan, Standing, Work};
 use parameters::Parameters;
 use pins::{Pins, Reason};
 use registry::{Registry, Statement};

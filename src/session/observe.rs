@@ -46,9 +46,21 @@ pub(super) enum Step {
     Pass,
 }
 
+/// Whether the client holds a server while it sends a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It holds none: what needs no server can be answered here.
+    #[default]
+    Detached,
+    /// It holds one, which must see everything that the client sends.
+    Attached,
+}
+
 /// What was learnt of a batch.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// Whether the client holds a server.
+    pub standing: Standing,
     pub(super) steps: Vec<Step>,
     /// The shape of its strictest statement, to be corrected should a replica refuse it.
     pub fingerprint: Option<u64>,
@@ -56,6 +68,14 @@ pub struct Plan {
     pub effects: Effects,
     /// Whether it is certain to change nothing.
     pub only_reads: bool,
+}
+
+impl Plan {
+    /// Nothing learnt yet.
+    #[must_use]
+    pub fn new(standing: Standing) -> Self {
+        Self { standing, ..Self::default() }
+    }
 }
 
 /// What a batch asks of a server.
@@ -202,7 +222,7 @@ impl Session {
 
     /// The answer to a batch that no server need see.
     fn answer(&mut self, batch: Batch<'_>, plan: &Plan) -> Option<BytesMut> {
-        if matches!(self.tx, Tx::Open(_)) || !self.pins.is_empty() {
+        if plan.standing == Standing::Attached {
             return None;
         }
         self.answer_trifles(batch, plan).or_else(|| self.answer_transaction(batch, plan))
