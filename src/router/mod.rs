@@ -150,11 +150,12 @@ mod tests {
     use super::view::{Role, State};
     use super::*;
     use crate::config::model::{Balance, Consistency, Transactions};
-    use crate::sql::{Analysis, Class, Effects};
+    use crate::sql::catalog::Catalog;
+    use crate::sql::classify::Classifier;
     use crate::types::Lsn;
 
     fn proof() -> ReadOnly {
-        ReadOnly::of(&Analysis { class: Class::Read, effects: Effects::default(), fingerprint: 0 }).unwrap()
+        ReadOnly::of(&Classifier::default().analyse(b"select 1", &Catalog::empty())).unwrap()
     }
 
     fn routing(reads: Reads) -> Routing {

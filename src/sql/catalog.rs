@@ -1,17 +1,244 @@
-//! Stand-in.
-/// C.
-#[derive(Debug, Default)]
-pub struct Catalog;
+//! What one database contains, as far as it decides where a statement may run: a value, made of rows that
+//! somebody else has asked the primary for.
+//!
+//! Names without a schema are judged over all schemas, and the strictest judgement counts: what `search_path`
+//! says need not be known. A function's body is trusted by its declared volatility; casts, domains and types' input
+//! functions are not looked at. A replica's refusal (25006) is the net below.
 
-/// Q.
-pub const QUERIES: &[&str] = &["SELECT 1"];
-/// B.
-pub fn build(_: &[Vec<Vec<Option<String>>>], _: u64) -> Catalog {
-    Catalog
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use foldhash::quality::FixedState;
+
+use super::classify;
+
+/// What is known of one database.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    version: u64,
+    /// Tells this catalog from others, of other databases too; the same for the same contents.
+    seed: u64,
+    /// By name: whether any function of that name, in a schema, is volatile.
+    functions: HashMap<String, Vec<(String, Trust)>>,
+    /// By name: whether the relation may be read anywhere.
+    relations: HashMap<String, Vec<(String, Trust)>>,
+    /// Operators whose function is volatile.
+    operators: HashSet<String>,
 }
+
+/// What a thing may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Nothing but read, and the same on every node.
+    Plain,
+    /// More, or nobody knows.
+    Doubtful,
+}
+
+/// What must be asked of the primary, in this order; `build` takes the answers. PostgreSQL 13 and newer.
+pub const QUERIES: &[&str] = &[
+    // Functions: schema, name, whether volatile; an aggregate is as volatile as the functions it is made of.
+    "SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v' OR t.provolatile = 'v' OR f.provolatile = 'v') \
+     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid \
+     LEFT JOIN pg_catalog.pg_proc t ON t.oid = a.aggtransfn LEFT JOIN pg_catalog.pg_proc f ON f.oid = a.aggfinalfn \
+     GROUP BY 1, 2",
+    // Relations: schema, name, kind, persistence, a view's text, the conditions of row-level policies.
+    "SELECT n.nspname, c.relname, c.relkind, c.relpersistence, \
+     CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END, \
+     CASE WHEN c.relrowsecurity THEN (SELECT pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) \
+     || ')', ' AND ') FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polqual IS NOT NULL) END \
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') \
+     AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'",
+    // Operators with a volatile function.
+    "SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
+     WHERE p.provolatile = 'v'",
+];
+
+/// A row of text values.
+type Row = Vec<Option<String>>;
+
+/// A relation that is judged by the text of its definition.
+struct Defined {
+    schema: String,
+    name: String,
+    /// What is read when it is read.
+    text: String,
+}
+
+/// Makes a catalog of the answers to [`QUERIES`].
+#[must_use]
+pub fn build(answers: &[Vec<Row>], version: u64) -> Catalog {
+    let mut hasher = FixedState::default().build_hasher();
+    answers.hash(&mut hasher);
+    let mut catalog = Catalog { version, seed: hasher.finish(), ..Catalog::default() };
+    let rows = |index: usize| answers.get(index).map(Vec::as_slice).unwrap_or_default();
+    let text = |row: &Row, column: usize| row.get(column).cloned().flatten();
+    for row in rows(2) {
+        catalog.operators.extend(text(row, 0));
+    }
+    for row in rows(0) {
+        if let (Some(schema), Some(name)) = (text(row, 0), text(row, 1)) {
+            let trust = if text(row, 2).as_deref() == Some("f") { Trust::Plain } else { Trust::Doubtful };
+            catalog.functions.entry(name).or_default().push((schema, trust));
+        }
+    }
+    let mut defined = Vec::new();
+    for row in rows(1) {
+        let (Some(schema), Some(name)) = (text(row, 0), text(row, 1)) else { continue };
+        let kind = text(row, 2).unwrap_or_default();
+        let permanent = text(row, 3).as_deref() == Some("p");
+        let plain = permanent && matches!(kind.as_str(), "r" | "p" | "m");
+        let reads = match (text(row, 4), text(row, 5)) {
+            (Some(view), _) if permanent => Some(view),
+            (None, Some(policy)) if plain => Some(format!("SELECT 1 WHERE {policy}")),
+            _ => None,
+        };
+        // Judged later, and doubtful until then.
+        let trust = if plain && reads.is_none() { Trust::Plain } else { Trust::Doubtful };
+        defined.extend(reads.map(|text| Defined { schema: schema.clone(), name: name.clone(), text }));
+        catalog.relations.entry(name).or_default().push((schema, trust));
+    }
+    catalog.judge(defined);
+    catalog
+}
+
 impl Catalog {
-    /// E.
+    /// Nothing is known: only statements that touch no function and no relation are reads.
+    #[must_use]
     pub fn empty() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// Which load it comes from; 0 before the first.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What its shapes' hashes are salted with: shapes judged by another catalog are not found.
+    pub(super) const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Whether a schema besides the system's has a volatile function of this name.
+    pub(super) fn has_doubtful_beyond_system(&self, name: &str) -> bool {
+        let entries = self.functions.get(name).map(Vec::as_slice).unwrap_or_default();
+        entries.iter().any(|(schema, trust)| schema != "pg_catalog" && *trust == Trust::Doubtful)
+    }
+
+    /// Whether nothing has been loaded.
+    pub(super) const fn is_unknown(&self) -> bool {
+        self.version == 0
+    }
+
+    /// Judges definitions by what they read, until no more of them turn out to be plain: views may read views.
+    fn judge(&mut self, mut open: Vec<Defined>) {
+        loop {
+            let before = open.len();
+            let (plain, rest): (Vec<_>, Vec<_>) =
+                open.into_iter().partition(|defined| classify::is_plain_read(&defined.text, self));
+            open = rest;
+            for defined in plain {
+                let entries = self.relations.entry(defined.name).or_default();
+                for (_, trust) in entries.iter_mut().filter(|(schema, _)| *schema == defined.schema) {
+                    *trust = Trust::Plain;
+                }
+            }
+            if open.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// A function; `None` when there is none of that name.
+    pub(super) fn function(&self, schema: Option<&str>, name: &str) -> Option<Trust> {
+        look_up(&self.functions, schema, name)
+    }
+
+    /// A relation; `None` when there is none of that name.
+    pub(super) fn relation(&self, schema: Option<&str>, name: &str) -> Option<Trust> {
+        look_up(&self.relations, schema, name)
+    }
+
+    /// Whether an operator, as written, may do more than read.
+    pub(super) fn doubts_operator(&self, operator: &str) -> bool {
+        self.operators.contains(operator)
+    }
+}
+
+fn look_up(all: &HashMap<String, Vec<(String, Trust)>>, schema: Option<&str>, name: &str) -> Option<Trust> {
+    let entries = all.get(name)?.iter().filter(|(entry, _)| schema.is_none_or(|schema| schema == entry));
+    entries.map(|(_, trust)| *trust).reduce(|one, other| if one == Trust::Doubtful { one } else { other })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    fn row(values: &[&str]) -> Row {
+        values.iter().map(|value| (*value != "-").then(|| (*value).to_owned())).collect()
+    }
+
+    /// A small database: tables a, b and an unlogged one, views good and bad, a policy, functions.
+    pub(in crate::sql) fn sample() -> Catalog {
+        let functions = [
+            ["pg_catalog", "lower", "f"],
+            ["pg_catalog", "count", "f"],
+            ["pg_catalog", "now", "f"],
+            ["pg_catalog", "generate_series", "f"],
+            ["pg_catalog", "random", "t"],
+            ["pg_catalog", "nextval", "t"],
+            ["public", "writes", "t"],
+            ["public", "reads", "f"],
+            ["other", "lower", "f"],
+            ["public", "both", "f"],
+            ["other", "both", "t"],
+            ["pg_catalog", "sum", "f"],
+        ];
+        let relations = [
+            ["public", "a", "r", "p", "-", "-"],
+            ["public", "b", "p", "p", "-", "-"],
+            ["public", "quick", "r", "u", "-", "-"],
+            ["public", "far", "f", "p", "-", "-"],
+            ["public", "m", "m", "p", "-", "-"],
+            ["public", "good", "v", "p", " SELECT a.x FROM a;", "-"],
+            ["public", "nested", "v", "p", " SELECT good.x FROM good;", "-"],
+            ["public", "bad", "v", "p", " SELECT nextval('s'::regclass) AS n;", "-"],
+            ["public", "worse", "v", "p", " SELECT bad.n FROM bad;", "-"],
+            ["public", "secret", "r", "p", "-", "(writes(x) = 1)"],
+            ["public", "guarded", "r", "p", "-", "(owner = CURRENT_USER)"],
+        ];
+        let answers = [
+            functions.iter().map(|values| row(values)).collect(),
+            relations.iter().map(|values| row(values)).collect(),
+            vec![row(&["@@"])],
+        ];
+        build(&answers, 1)
+    }
+
+    #[test]
+    fn definitions_are_judged_by_what_they_read() {
+        let catalog = sample();
+        for (name, expected) in [
+            ("a", Some(Trust::Plain)),
+            ("b", Some(Trust::Plain)),
+            ("m", Some(Trust::Plain)),
+            ("good", Some(Trust::Plain)),
+            ("nested", Some(Trust::Plain)),
+            ("guarded", Some(Trust::Plain)),
+            ("quick", Some(Trust::Doubtful)),
+            ("far", Some(Trust::Doubtful)),
+            ("bad", Some(Trust::Doubtful)),
+            ("worse", Some(Trust::Doubtful)),
+            ("secret", Some(Trust::Doubtful)),
+            ("nowhere", None),
+        ] {
+            assert_eq!(catalog.relation(None, name), expected, "{name}");
+        }
+        assert_eq!(catalog.relation(Some("other"), "a"), None);
+        assert_eq!(catalog.function(None, "both"), Some(Trust::Doubtful));
+        assert_eq!(catalog.function(Some("public"), "both"), Some(Trust::Plain));
     }
 }

@@ -1,44 +1,319 @@
-//! Stand-in.
-use super::catalog::Catalog;
-use super::hint::Hint;
-use super::{Analysis, Class, Effects, WriteReason};
+//! From a text to its class: a read only if everything in it is understood and known to change nothing.
 
-/// Proof that a statement changes nothing. Stand-in until the real one is merged.
+use sqlparser::ast::{CopySource, CopyTarget, Statement};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+
+pub use super::cache::Classifier;
+use super::catalog::Catalog;
+use super::hint::{Hint, Route};
+use super::walk::Walk;
+use super::{Analysis, Class, Effects, WriteReason, effects, normal};
+
+/// Proof that something changes nothing and gives the same answer on every node.
+///
+/// Made by the classifier, and by the two orders below; neither `Clone` nor `Copy`, so that one proof serves one run.
 #[derive(Debug)]
 pub struct ReadOnly(());
 
 impl ReadOnly {
-    /// The proof, when the analysis gives it.
+    /// The proof that `analysis` contains, if it does.
+    #[must_use]
     pub fn of(analysis: &Analysis) -> Option<Self> {
-        (analysis.class == Class::Read).then_some(Self(()))
+        analysis.read_only()
     }
-    /// T.
-    pub fn transaction() -> Self {
+
+    pub(super) const fn of_a_read() -> Self {
         Self(())
     }
-    /// H.
-    pub fn by_order(_: &Hint) -> Option<Self> {
-        None
+
+    /// The user vouches for it: a hint in the statement says `replica`.
+    #[must_use]
+    pub fn by_order(hint: &Hint) -> Option<Self> {
+        (hint.route == Some(Route::Replica)).then_some(Self(()))
+    }
+
+    /// PostgreSQL vouches for it: the transaction was begun READ ONLY.
+    #[must_use]
+    pub const fn transaction() -> Self {
+        Self(())
     }
 }
-/// C.
-#[derive(Debug, Default)]
-pub struct Classifier;
-impl Classifier {
-    /// A.
-    pub fn analyse(&self, text: &[u8], _: &Catalog) -> Analysis {
-        let t = String::from_utf8_lossy(text).to_lowercase();
-        let w = t.trim_start().split(|c: char| !c.is_alphabetic()).next().unwrap_or("").to_owned();
-        let class =
-            if w == "select" && !t.contains("pg_") { Class::Read } else { Class::Write(WriteReason::Statement) };
-        let effects =
-            if ["begin", "commit", "rollback", "end", "set", "reset", "discard", "start"].contains(&w.as_str()) {
-                Effects::COMMANDS
-            } else {
-                Effects::default()
-            };
-        Analysis { class, effects, fingerprint: 0 }
+
+/// Texts longer than this are not looked at.
+const LONGEST: usize = 1 << 20;
+
+/// How deep the parser may nest; deeper texts are writes.
+const DEEPEST: usize = 100;
+
+/// The analysis of a text that was not seen before.
+pub(super) fn analyse(text: &[u8], fingerprint: u64, catalog: &Catalog) -> Analysis {
+    let effects = effects::of(text);
+    match class(text, catalog) {
+        Ok(()) if effects == Effects::default() => Analysis::read(fingerprint),
+        // Whatever leaves something behind in the session belongs where the session is.
+        Ok(()) => Analysis::write(WriteReason::Session, effects, fingerprint),
+        Err(reason) => Analysis::write(reason, effects, fingerprint),
     }
-    /// C.
-    pub fn correct(&self, _: u64) {}
+}
+
+/// Whether a definition in the catalog only reads.
+pub(super) fn is_plain_read(text: &str, catalog: &Catalog) -> bool {
+    effects::of(text.as_bytes()) == Effects::default() && class(text.as_bytes(), catalog).is_ok()
+}
+
+fn class(text: &[u8], catalog: &Catalog) -> Result<(), WriteReason> {
+    if text.len() > LONGEST {
+        return Err(WriteReason::TooLong);
+    }
+    let normal = normal::text(text).ok_or(WriteReason::Unparsed)?;
+    let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(DEEPEST);
+    let parsed = parser.try_with_sql(&normal).and_then(|mut parser| parser.parse_statements());
+    let statements = parsed.map_err(|_| unparsed(&normal))?;
+    statements.iter().try_for_each(|statement| read(statement, catalog))
+}
+
+/// Commands that the parser does not know are still told apart, for whoever asks why.
+fn unparsed(normal: &str) -> WriteReason {
+    let first = normal.split(' ').next().unwrap_or_default();
+    if super::command::FIRST_WORDS.contains(&first) { WriteReason::Session } else { WriteReason::Unparsed }
+}
+
+fn read(statement: &Statement, catalog: &Catalog) -> Result<(), WriteReason> {
+    match statement {
+        Statement::Query(query) => Walk::new(catalog).query(query),
+        // With ANALYZE the statement runs, and is a read itself or not.
+        Statement::Explain { statement, .. } => read(statement, catalog),
+        Statement::Copy { source, to: true, target: CopyTarget::Stdout, .. } => match source {
+            CopySource::Query(query) => Walk::new(catalog).query(query),
+            CopySource::Table { table_name, .. } => Walk::new(catalog).relation(table_name),
+        },
+        other => {
+            let words = other.to_string().to_ascii_lowercase();
+            let first = words.split(' ').next().unwrap_or_default();
+            let session = super::command::FIRST_WORDS.contains(&first);
+            Err(if session { WriteReason::Session } else { WriteReason::Statement })
+        }
+    }
+}
+
+impl Analysis {
+    const fn read(fingerprint: u64) -> Self {
+        Self { class: Class::Read, effects: Effects(0), fingerprint, proven: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sql::catalog::tests::sample;
+
+    fn check(catalog: &Catalog, expected: Class, texts: &[&str]) {
+        let classifier = Classifier::default();
+        for text in texts {
+            // Twice: the second answer comes from the cache.
+            for _ in 0..2 {
+                let analysis = classifier.analyse(text.as_bytes(), catalog);
+                assert_eq!(analysis.class(), expected, "{text}");
+                assert_eq!(analysis.read_only().is_some(), expected == Class::Read, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn reads() {
+        let texts = [
+            "select 1",
+            "SELECT x FROM a WHERE y = $1 AND z IN (1, 2, 3) ORDER BY 1 LIMIT 5 OFFSET 2",
+            "select count(*), sum(x) filter (where x > 1) over (partition by y) from public.a",
+            "select * from a join b using (x) left join lateral (select 1 from a a2 where a2.x = b.x) q on true",
+            "with w as (select * from a), v as (select * from w) select * from v",
+            "with recursive r(n) as (select 1 union all select n + 1 from r where n < 9) select * from r",
+            "values (1, 'x'), (2, 'y')",
+            "select * from a union select * from b except select x from m",
+            "select * from good, nested where lower(good.x) = 'y'",
+            "select now(), current_timestamp, current_user, coalesce(x, 1), random() from a",
+            "select * from generate_series(1, 10) g(i)",
+            "select x::text, cast(y as int), extract(year from z) from a",
+            "select case when exists (select 1 from b) then 1 else (select max_x from a) end",
+            "explain select * from a",
+            "explain (analyze, costs off) select * from a",
+            "copy (select * from a) to stdout",
+            "copy a to stdout",
+            "select 'insert into t values (1)', $$ drop table x $$",
+            "select \"x\" from \"public\".\"a\" as \"A\"",
+            "select 1; select 2",
+            "select * from guarded",
+            "select reads(1)",
+            "/* howdah: primary */ select x from a -- trailing",
+        ];
+        check(&sample(), Class::Read, &texts);
+    }
+
+    #[test]
+    fn writes_and_why() {
+        use WriteReason::{Function, Into, ModifyingCte, Relation, RowLock, Session, Statement};
+        let catalog = sample();
+        let is = |reason, texts: &[&str]| check(&catalog, Class::Write(reason), texts);
+        is(
+            Statement,
+            &[
+                "insert into a values (1)",
+                "update a set x = 1",
+                "delete from a",
+                "create table c (x int)",
+                "truncate a",
+                "select 1; delete from a",
+                "explain analyze delete from a",
+                "explain insert into a values (1)",
+                "merge into a using b on a.x = b.x when matched then delete",
+                "grant select on a to public",
+                "drop table a",
+                "vacuum a",
+                "call p()",
+                "copy a from stdin",
+                "copy (select 1) to '/tmp/x'",
+                "analyze a",
+            ],
+        );
+        is(
+            RowLock,
+            &[
+                "select * from a for update",
+                "select * from a where x in (select x from b for share)",
+                "with w as (select * from a for update) select * from w",
+                "select * from a for update skip locked",
+            ],
+        );
+        is(Into, &["select * into c from a"]);
+        is(
+            ModifyingCte,
+            &[
+                "with w as (insert into a values (1) returning x) select * from w",
+                "select * from (with w as (delete from a returning x) select x from w) q",
+            ],
+        );
+        is(
+            Function,
+            &[
+                "select nextval('s')",
+                "select currval('s')",
+                "select writes(1)",
+                "select public.writes(1)",
+                "select * from writes(1)",
+                "select x from a where writes(x) > 1",
+                "select pg_advisory_xact_lock(1)",
+                "select pg_notify('a', 'b')",
+                "select txid_current()",
+                "select pg_is_in_recovery()",
+                "select both()",
+                "select lo_creat(1)",
+                "select pg_current_wal_lsn()",
+                "select unheard_of(1)",
+                "select inet_server_addr()",
+                "select pg_catalog.pg_backend_pid()",
+                "copy (select writes(1)) to stdout",
+                "explain analyze select writes(1)",
+                "select x @@ 1 from a",
+                "select current_setting('x')",
+                "select 1 order by nextval('s')",
+                "values (nextval('s'))",
+                "select pg_export_snapshot()",
+                "select pg_promote()",
+            ],
+        );
+        is(
+            Relation,
+            &[
+                "select * from bad",
+                "select * from worse",
+                "select * from quick",
+                "select * from far",
+                "select * from secret",
+                "select * from unheard_of",
+                "select * from pg_catalog.pg_class",
+                "select * from pg_stat_activity",
+                "select * from information_schema.tables",
+                "copy bad to stdout",
+                "select * from other.a",
+                "select * from public.w, (with w as (select 1) select 1) q",
+            ],
+        );
+        is(
+            Session,
+            &[
+                "begin",
+                "set a = 1",
+                "show a",
+                "listen x",
+                "declare c cursor for select 1",
+                "fetch c",
+                "prepare p as select 1",
+                "deallocate all",
+                "lock table a",
+            ],
+        );
+        is(Function, &["select set_config('a', 'b', false)", "select setseed(0.5)", "select pg_try_advisory_lock(1)"]);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_a_write() {
+        let catalog = sample();
+        for text in [
+            "selec 1",
+            "select",
+            "",
+            ";",
+            "select 'unfinished",
+            "select * from a where",
+            "\0",
+            "select U&\"x\" from a",
+            "select 'a\\' from a",
+            "table a",
+            "select * from a for no key update",
+            "select * from a pivot (sum(x) for y in (1))",
+        ] {
+            let analysis = Classifier::default().analyse(text.as_bytes(), &catalog);
+            assert!(text.trim_matches(';').is_empty() || analysis.class() != Class::Read, "{text}");
+        }
+        let deep = format!("select {}1{}", "(".repeat(50_000), ")".repeat(50_000));
+        assert_ne!(Classifier::default().analyse(deep.as_bytes(), &catalog).class(), Class::Read);
+        let long = format!("select '{}'", "x".repeat(LONGEST));
+        check(&catalog, Class::Write(WriteReason::TooLong), &[&long]);
+    }
+
+    #[test]
+    fn nothing_is_assumed_of_an_unknown_database() {
+        let catalog = Catalog::empty();
+        check(&catalog, Class::Read, &["select 1", "select random(), coalesce(1, 2)"]);
+        check(&catalog, Class::Write(WriteReason::CatalogUnknown), &["select * from a", "select lower('x')"]);
+    }
+
+    #[test]
+    fn a_correction_lasts() {
+        let (classifier, catalog) = (Classifier::default(), sample());
+        let analysis = classifier.analyse(b"select reads(1)", &catalog);
+        assert_eq!(analysis.class(), Class::Read);
+        classifier.correct(analysis.fingerprint);
+        assert_ne!(classifier.analyse(b"select reads(2)", &catalog).class(), Class::Read);
+        assert_eq!(classifier.analyse(b"select lower('x')", &catalog).class(), Class::Read);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in prop::collection::vec(any::<u8>(), 0..120)) {
+            let _ = analyse(&text, 0, &Catalog::empty());
+        }
+
+        #[test]
+        fn no_word_makes_a_write_a_read(
+            before in prop::sample::select(vec!["", "select 1;", "explain ", "/* x */", "(", "with q as (select 1) "]),
+            after in prop::sample::select(vec!["", "; select 1", ")", " -- x", " for update"]),
+        ) {
+            let text = format!("{before}delete from a{after}");
+            prop_assert_ne!(analyse(text.as_bytes(), 0, &sample()).class(), Class::Read);
+        }
+    }
 }

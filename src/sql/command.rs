@@ -1,5 +1,11 @@
 //! Statements that concern the session itself, told apart without a full parser.
 
+pub(super) mod set;
+pub(super) mod set_config;
+
+use super::scan::Kind;
+use super::split::{self, Cursor};
+
 /// A literal, or the parameter that will carry the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
@@ -132,39 +138,287 @@ pub enum Command {
     /// Any other statement: keeps the count of statements right.
     Other,
 }
-/// P.
+/// One statement of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// C.
+    /// What it is.
     pub command: Command,
-    /// S.
+    /// What it sets besides: calls of `set_config`, and the other parts of SET SESSION CHARACTERISTICS.
     pub set_configs: Vec<Command>,
 }
-/// Stand-in.
+
+/// The statements of `text` in order. What is not understood is [`Command::Other`]: the server judges it.
+#[must_use]
 pub fn parse(text: &[u8]) -> Vec<Parsed> {
-    let t = String::from_utf8_lossy(text).to_lowercase().replace('=', " = ");
-    t.split(';')
-        .filter(|s| !s.trim().is_empty())
-        .map(|s| {
-            let mut w = s.split_whitespace();
-            let command = match w.next().unwrap_or("") {
-                "begin" | "start" => Command::Begin(TransactionModes::default()),
-                "commit" | "end" => Command::Commit { chain: false },
-                "rollback" => {
-                    if s.contains(" to ") {
-                        Command::RollbackTo(String::new())
-                    } else {
-                        Command::Rollback { chain: false }
-                    }
-                }
-                "set" => {
-                    let name = w.next().unwrap_or("").to_owned();
-                    w.next();
-                    Command::Set { scope: Scope::Session, name, value: Some(w.collect::<Vec<_>>().join(" ")) }
-                }
-                _ => Command::Other,
-            };
-            Parsed { command, set_configs: Vec::new() }
-        })
-        .collect()
+    let statements = split::statements(text);
+    statements.iter().map(|tokens| parse_statement(Cursor::new(text, tokens))).collect()
+}
+
+fn parse_statement(cursor: Cursor<'_>) -> Parsed {
+    let (calls, _) = set_config::calls(cursor);
+    let mut set_configs = calls;
+    let command = match understand(cursor, &mut set_configs) {
+        Some(command) if cursor.is_sound() => command,
+        _ => Command::Other,
+    };
+    Parsed { command, set_configs }
+}
+
+/// Words that begin a statement which `parse` may tell apart.
+pub(super) const FIRST_WORDS: [&str; 24] = [
+    "abort",
+    "begin",
+    "close",
+    "commit",
+    "deallocate",
+    "declare",
+    "discard",
+    "end",
+    "execute",
+    "listen",
+    "load",
+    "prepare",
+    "release",
+    "reset",
+    "rollback",
+    "savepoint",
+    "set",
+    "start",
+    "unlisten",
+    "fetch",
+    "move",
+    "notify",
+    "lock",
+    "show",
+];
+
+fn understand(mut cursor: Cursor<'_>, more: &mut Vec<Command>) -> Option<Command> {
+    let first = cursor.next()?;
+    if first.kind != Kind::Word {
+        return None;
+    }
+    let word = std::str::from_utf8(first.bytes(cursor.text())).ok()?.to_ascii_lowercase();
+    match word.as_str() {
+        "begin" => {
+            let _ = cursor.word("work") || cursor.word("transaction");
+            transaction_modes(cursor).map(Command::Begin)
+        }
+        "start" => cursor.word("transaction").then(|| transaction_modes(cursor)).flatten().map(Command::Begin),
+        "commit" | "end" => Some(Command::Commit { chain: chain(cursor)? }),
+        "rollback" | "abort" => rollback(cursor),
+        "savepoint" => cursor.name().and_then(|name| cursor.end(Command::Savepoint(name))),
+        "release" => {
+            let _ = cursor.word("savepoint");
+            cursor.name().and_then(|name| cursor.end(Command::Release(name)))
+        }
+        "set" => set::set(cursor, more),
+        "reset" => set::reset(cursor),
+        "discard" => discard(cursor),
+        _ => of_objects(&word, cursor),
+    }
+}
+
+/// Commands about prepared statements, cursors, channels and libraries.
+fn of_objects(word: &str, mut cursor: Cursor<'_>) -> Option<Command> {
+    match word {
+        "prepare" if cursor.word("transaction") => Some(Command::PrepareTransaction),
+        "prepare" => cursor.name().map(Command::Prepare),
+        "execute" => cursor.name().map(Command::Execute),
+        "deallocate" => {
+            // `DEALLOCATE prepare` deallocates a statement of that name.
+            if cursor.tokens().len() > 1 {
+                cursor.word("prepare");
+            }
+            if cursor.word("all") {
+                return cursor.end(Command::DeallocateAll);
+            }
+            let token = cursor.next()?;
+            let at = token.start..token.end;
+            token.identifier(cursor.text()).and_then(|name| cursor.end(Command::Deallocate { name, at }))
+        }
+        "declare" => declare(cursor),
+        "close" if cursor.word("all") => cursor.end(Command::CloseAll),
+        "close" => cursor.name().and_then(|name| cursor.end(Command::Close(name))),
+        "listen" => cursor.name().and_then(|name| cursor.end(Command::Listen(name))),
+        "unlisten" if cursor.mark("*") => cursor.end(Command::UnlistenAll),
+        "unlisten" => cursor.name().and_then(|name| cursor.end(Command::Unlisten(name))),
+        "load" => Some(Command::Load),
+        _ => None,
+    }
+}
+
+/// `[WORK | TRANSACTION] [AND [NO] CHAIN]`, and nothing else.
+fn chain(mut cursor: Cursor<'_>) -> Option<bool> {
+    let _ = cursor.word("work") || cursor.word("transaction");
+    let chain = cursor.words(&["and", "chain"]);
+    let _ = chain || cursor.words(&["and", "no", "chain"]);
+    cursor.end(chain)
+}
+
+fn rollback(mut cursor: Cursor<'_>) -> Option<Command> {
+    if let Some(chain) = chain(cursor) {
+        return Some(Command::Rollback { chain });
+    }
+    let _ = cursor.word("work") || cursor.word("transaction");
+    if !cursor.word("to") {
+        return None;
+    }
+    let _ = cursor.word("savepoint");
+    cursor.name().and_then(|name| cursor.end(Command::RollbackTo(name)))
+}
+
+/// Transaction modes up to the end; `None` when something else is there, or something is said twice.
+pub(super) fn transaction_modes(mut cursor: Cursor<'_>) -> Option<TransactionModes> {
+    let mut modes = TransactionModes::default();
+    while !cursor.is_at_end() {
+        if cursor.words(&["isolation", "level"]) {
+            let level = isolation(&mut cursor)?;
+            modes.isolation.replace(level).is_none().then_some(())?;
+        } else if cursor.words(&["read", "only"]) {
+            modes.read_only.replace(true).is_none().then_some(())?;
+        } else if cursor.words(&["read", "write"]) {
+            modes.read_only.replace(false).is_none().then_some(())?;
+        } else if cursor.words(&["not", "deferrable"]) {
+            modes.deferrable.replace(false).is_none().then_some(())?;
+        } else {
+            cursor.word("deferrable").then_some(())?;
+            modes.deferrable.replace(true).is_none().then_some(())?;
+        }
+        if cursor.mark(",") && cursor.is_at_end() {
+            return None;
+        }
+    }
+    Some(modes)
+}
+
+fn isolation(cursor: &mut Cursor<'_>) -> Option<Isolation> {
+    let levels = [
+        (&["read", "uncommitted"][..], Isolation::ReadUncommitted),
+        (&["read", "committed"], Isolation::ReadCommitted),
+        (&["repeatable", "read"], Isolation::RepeatableRead),
+        (&["serializable"], Isolation::Serializable),
+    ];
+    levels.into_iter().find(|(words, _)| cursor.words(words)).map(|(_, level)| level)
+}
+
+fn discard(mut cursor: Cursor<'_>) -> Option<Command> {
+    let what = cursor.name()?;
+    let command = match what.as_str() {
+        "all" => Command::DiscardAll,
+        "temp" | "temporary" => Command::DiscardTemp,
+        "plans" | "sequences" => Command::DiscardOther,
+        _ => return None,
+    };
+    cursor.end(command)
+}
+
+/// `DECLARE name [options] CURSOR [{WITH | WITHOUT} HOLD] FOR …`.
+fn declare(mut cursor: Cursor<'_>) -> Option<Command> {
+    let name = cursor.name()?;
+    while !cursor.word("cursor") {
+        cursor.next()?;
+    }
+    Some(Command::Declare { name, hold: cursor.words(&["with", "hold"]) })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one(text: &str) -> Command {
+        let parsed = parse(text.as_bytes());
+        assert_eq!(parsed.len(), 1, "{text}");
+        parsed[0].command.clone()
+    }
+
+    fn modes(isolation: Option<Isolation>, read_only: Option<bool>, deferrable: Option<bool>) -> TransactionModes {
+        TransactionModes { isolation, read_only, deferrable }
+    }
+
+    #[test]
+    fn transactions() {
+        use Command::{Begin, Commit, Release, Rollback, RollbackTo, Savepoint};
+        let none = modes(None, None, None);
+        let strict = modes(Some(Isolation::Serializable), Some(true), Some(true));
+        for (text, expected) in [
+            ("BEGIN", Begin(none)),
+            ("/* hi */ begin work;", Begin(none)),
+            ("start transaction isolation level serializable, read only deferrable", Begin(strict)),
+            ("BEGIN READ WRITE", Begin(modes(None, Some(false), None))),
+            ("begin isolation level repeatable read", Begin(modes(Some(Isolation::RepeatableRead), None, None))),
+            ("begin isolation level wrong", Command::Other),
+            ("begin read only read only", Command::Other),
+            ("begin,", Command::Other),
+            ("start", Command::Other),
+            ("commit", Commit { chain: false }),
+            ("END TRANSACTION AND CHAIN", Commit { chain: true }),
+            ("commit and no chain", Commit { chain: false }),
+            ("commit prepared 'x'", Command::Other),
+            ("rollback", Rollback { chain: false }),
+            ("abort work and chain", Rollback { chain: true }),
+            ("rollback to s", RollbackTo("s".into())),
+            ("rollback work to savepoint \"S\"", RollbackTo("S".into())),
+            ("rollback prepared 'x'", Command::Other),
+            ("savepoint A", Savepoint("a".into())),
+            ("release savepoint a", Release("a".into())),
+            ("prepare transaction 'x'", Command::PrepareTransaction),
+        ] {
+            assert_eq!(one(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn objects() {
+        let deallocate = |name: &str, at| Command::Deallocate { name: name.into(), at };
+        for (text, expected) in [
+            ("prepare p (int) as select $1", Command::Prepare("p".into())),
+            ("execute P(1)", Command::Execute("p".into())),
+            ("deallocate p", deallocate("p", 11..12)),
+            ("DEALLOCATE PREPARE \"_pg3_0\"", deallocate("_pg3_0", 19..27)),
+            ("deallocate prepare", deallocate("prepare", 11..18)),
+            ("deallocate all", Command::DeallocateAll),
+            ("declare c cursor with hold for select 1", Command::Declare { name: "c".into(), hold: true }),
+            ("declare c no scroll cursor for select 1", Command::Declare { name: "c".into(), hold: false }),
+            ("close all", Command::CloseAll),
+            ("close c", Command::Close("c".into())),
+            ("listen Ch", Command::Listen("ch".into())),
+            ("unlisten *", Command::UnlistenAll),
+            ("unlisten \"Ch\"", Command::Unlisten("Ch".into())),
+            ("load 'x'", Command::Load),
+            ("discard all", Command::DiscardAll),
+            ("discard temporary", Command::DiscardTemp),
+            ("discard plans", Command::DiscardOther),
+            ("select 1", Command::Other),
+        ] {
+            assert_eq!(one(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_statement_has_its_place() {
+        let parsed = parse(b"; set a to 1;; select ';' -- ; \n; begin; ");
+        let commands: Vec<_> = parsed.into_iter().map(|parsed| parsed.command).collect();
+        let set = Command::Set { scope: Scope::Session, name: "a".into(), value: Some("1".into()) };
+        assert_eq!(commands, [set, Command::Other, Command::Begin(TransactionModes::default())]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn mutilated_commands_do_not_panic(
+            words in prop::collection::vec(prop::sample::select(vec![
+                "set", "local", "session", "time", "zone", "to", "=", "'x'", ",", "reset", "all", "begin", "read", "only",
+                "select", "set_config", "(", ")", "$1", "'a'", "true", "::", "text", ".", "deallocate", "prepare", ";",
+                "isolation", "level", "characteristics", "as", "transaction", "role", "none", "interval", "hour",
+            ]), 0..14),
+        ) {
+            let _ = parse(words.join(" ").as_bytes());
+        }
+    }
 }

@@ -1,0 +1,110 @@
+//! What the session must know of a text, found among its tokens, so that it does not depend on a parser's understanding.
+
+use super::Effects;
+use super::command::FIRST_WORDS;
+use super::command::set_config::{self, Opaque};
+use super::scan::Token;
+use super::split::{Cursor, statements};
+
+/// Calls that leave something behind in the session.
+const CALLS: [(&str, Effects); 8] = [
+    ("pg_advisory_lock", Effects::ADVISORY_LOCK),
+    ("pg_advisory_lock_shared", Effects::ADVISORY_LOCK),
+    ("pg_try_advisory_lock", Effects::ADVISORY_LOCK),
+    ("pg_try_advisory_lock_shared", Effects::ADVISORY_LOCK),
+    ("pg_advisory_unlock", Effects::ADVISORY_UNLOCK),
+    ("pg_advisory_unlock_shared", Effects::ADVISORY_UNLOCK),
+    ("pg_advisory_unlock_all", Effects::ADVISORY_UNLOCK),
+    ("setseed", Effects::SESSION_STATE),
+];
+
+/// The effects of all statements of `text`.
+pub(super) fn of(text: &[u8]) -> Effects {
+    statements(text).iter().fold(Effects::default(), |effects, tokens| effects.with(of_statement(text, tokens)))
+}
+
+fn of_statement(text: &[u8], tokens: &[Token]) -> Effects {
+    let mut effects = first_word(text, tokens);
+    for pair in tokens.windows(2) {
+        let [token, next] = pair else { continue };
+        if next.is_mark(text, "(")
+            && let Some((_, effect)) = CALLS.iter().find(|(name, _)| token.is_name(text, name))
+        {
+            effects = effects.with(*effect);
+        }
+        // SELECT … INTO TEMP, and anything created in the schema of temporary objects.
+        let into = token.is_word(text, "into") && (next.is_word(text, "temp") || next.is_word(text, "temporary"));
+        if into || (token.is_name(text, "pg_temp") && next.is_mark(text, ".")) {
+            effects = effects.with(Effects::TEMPORARY);
+        }
+    }
+    let (calls, opaque) = set_config::calls(Cursor::new(text, tokens));
+    if !calls.is_empty() {
+        effects = effects.with(Effects::COMMANDS);
+    }
+    if opaque == Opaque::Some { effects.with(Effects::SET_CONFIG_OPAQUE) } else { effects }
+}
+
+fn first_word(text: &[u8], tokens: &[Token]) -> Effects {
+    let Some(first) = tokens.first() else { return Effects::default() };
+    let is = |word: &str| first.is_word(text, word);
+    if is("create") {
+        let temporary = |token: &Token| token.is_word(text, "temp") || token.is_word(text, "temporary");
+        // CREATE [OR REPLACE] [GLOBAL | LOCAL] TEMP …
+        let made = if tokens.iter().skip(1).take(4).any(temporary) { Effects::TEMPORARY } else { Effects::default() };
+        return Effects::DDL.with(made);
+    }
+    if is("drop") {
+        return Effects::DDL.with(Effects::DROP);
+    }
+    // What DO and CALL run is not seen here and may be DDL.
+    if ["alter", "import", "do", "call"].into_iter().any(is) {
+        return Effects::DDL;
+    }
+    if is("discard") {
+        return Effects::COMMANDS.with(Effects::DROP).with(Effects::ADVISORY_UNLOCK);
+    }
+    if FIRST_WORDS.into_iter().any(is) { Effects::COMMANDS } else { Effects::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn effects_are_found() {
+        let none = Effects::default();
+        for (text, expected) in [
+            ("select 1", none),
+            ("select 'create temp table'", none),
+            ("begin", Effects::COMMANDS),
+            ("select 1; set a = 1", Effects::COMMANDS),
+            ("create temp table t()", Effects::DDL.with(Effects::TEMPORARY)),
+            ("create or replace temporary view v as select 1", Effects::DDL.with(Effects::TEMPORARY)),
+            ("create table pg_temp.t()", Effects::DDL.with(Effects::TEMPORARY)),
+            ("create table temperature()", Effects::DDL),
+            ("select 1 into temp t", Effects::TEMPORARY),
+            ("drop table t", Effects::DDL.with(Effects::DROP)),
+            ("select pg_advisory_lock(1)", Effects::ADVISORY_LOCK),
+            ("select pg_catalog.pg_try_advisory_lock_shared (1)", Effects::ADVISORY_LOCK),
+            ("select pg_advisory_xact_lock(1)", none),
+            ("select pg_advisory_unlock_all()", Effects::ADVISORY_UNLOCK),
+            ("select setseed(0.5)", Effects::SESSION_STATE),
+            ("select set_config('a','b',false)", Effects::COMMANDS),
+            ("select set_config(a,'b',false)", Effects::SET_CONFIG_OPAQUE),
+            ("discard all", Effects::COMMANDS.with(Effects::DROP).with(Effects::ADVISORY_UNLOCK)),
+            ("", none),
+        ] {
+            assert_eq!(of(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = of(&text);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A walk over a parsed query that stops at the first thing which is not known to only read.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    BinaryOperator, Expr, Function, ObjectName, Query, Select, SetExpr, Statement, TableFactor, UnaryOperator, Visit,
+    Visitor,
+};
+
+use super::WriteReason;
+use super::catalog::{Catalog, Trust};
+use super::functions::{Said, said};
+
+pub(super) struct Walk<'a> {
+    catalog: &'a Catalog,
+    /// Names that WITH gives; they stand for relations that the database does not have.
+    local: HashSet<String>,
+    /// A function in FROM whose name will be visited as a relation's.
+    called: Option<ObjectName>,
+}
+
+type Flow = ControlFlow<WriteReason>;
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(catalog: &'a Catalog) -> Self {
+        Self { catalog, local: HashSet::new(), called: None }
+    }
+
+    /// Whether `query` only reads.
+    pub(super) fn query(mut self, query: &Query) -> Result<(), WriteReason> {
+        match query.visit(&mut self) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(reason) => Err(reason),
+        }
+    }
+
+    /// Whether a relation may be read anywhere.
+    pub(super) fn relation(self, name: &ObjectName) -> Result<(), WriteReason> {
+        match self.reads(name) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(reason) => Err(reason),
+        }
+    }
+
+    fn reads(&self, name: &ObjectName) -> Flow {
+        let Some((schema, name)) = parts(name) else { return ControlFlow::Break(WriteReason::Unparsed) };
+        self.reads_named(schema.as_deref(), &name)
+    }
+
+    fn reads_named(&self, schema: Option<&str>, name: &str) -> Flow {
+        match self.catalog.relation(schema, name) {
+            Some(Trust::Plain) => ControlFlow::Continue(()),
+            Some(Trust::Doubtful) => ControlFlow::Break(WriteReason::Relation),
+            None if schema.is_none() && self.local.contains(name) => ControlFlow::Continue(()),
+            None if self.catalog.is_unknown() => ControlFlow::Break(WriteReason::CatalogUnknown),
+            // Made since the catalog was loaded, or a system's: the primary has it in any case.
+            None => ControlFlow::Break(WriteReason::Relation),
+        }
+    }
+
+    fn calls(&self, name: &ObjectName) -> Flow {
+        let Some((schema, name)) = parts(name) else { return ControlFlow::Break(WriteReason::Unparsed) };
+        let built_in = schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+        let known = self.catalog.function(schema.as_deref(), &name);
+        match (said(&name), known) {
+            (Said::Bound, _) => ControlFlow::Break(WriteReason::Function),
+            // A function of the user's own may bear a harmless name.
+            (Said::Plain, _) if built_in && !self.is_overloaded(&name) => ControlFlow::Continue(()),
+            (_, Some(Trust::Plain)) => ControlFlow::Continue(()),
+            (_, None) if self.catalog.is_unknown() => ControlFlow::Break(WriteReason::CatalogUnknown),
+            (_, Some(Trust::Doubtful) | None) => ControlFlow::Break(WriteReason::Function),
+        }
+    }
+
+    /// Whether some schema besides the system's has a volatile function of this name.
+    fn is_overloaded(&self, name: &str) -> bool {
+        self.catalog.has_doubtful_beyond_system(name)
+    }
+
+    fn operator(&self, operator: &str) -> Flow {
+        if self.catalog.doubts_operator(operator) {
+            return ControlFlow::Break(WriteReason::Function);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Visitor for Walk<'_> {
+    type Break = WriteReason;
+
+    fn pre_visit_query(&mut self, query: &Query) -> Flow {
+        if !query.locks.is_empty() {
+            return ControlFlow::Break(WriteReason::RowLock);
+        }
+        if query.for_clause.is_some() || query.settings.is_some() || !query.pipe_operators.is_empty() {
+            return ControlFlow::Break(WriteReason::Unparsed);
+        }
+        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            self.local.insert(fold(&cte.alias.name));
+        }
+        body(&query.body, self)
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> Flow {
+        if select.into.is_some() {
+            return ControlFlow::Break(WriteReason::Into);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A statement inside a query: WITH may hold INSERT, UPDATE, DELETE and MERGE.
+    fn pre_visit_statement(&mut self, _: &Statement) -> Flow {
+        ControlFlow::Break(WriteReason::ModifyingCte)
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
+        match factor {
+            TableFactor::Table { name, args: Some(_), .. } => {
+                self.called = Some(name.clone());
+                self.calls(name)
+            }
+            TableFactor::Function { name, .. } => {
+                self.called = Some(name.clone());
+                self.calls(name)
+            }
+            TableFactor::Table { .. }
+            | TableFactor::Derived { .. }
+            | TableFactor::UNNEST { .. }
+            | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(WriteReason::Unparsed),
+        }
+    }
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> Flow {
+        if self.called.take_if(|called| called == name).is_some() {
+            return ControlFlow::Continue(());
+        }
+        self.reads(name)
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
+        match expr {
+            Expr::Function(Function { name, .. }) => self.calls(name),
+            Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(parts), .. } => {
+                self.operator(parts.last().map(String::as_str).unwrap_or_default())
+            }
+            Expr::BinaryOp { op, .. } => self.operator(&op.to_string()),
+            Expr::UnaryOp { op: op @ (UnaryOperator::Plus | UnaryOperator::Minus | UnaryOperator::Not), .. } => {
+                self.operator(&op.to_string())
+            }
+            Expr::UnaryOp { op, .. } => self.operator(&op.to_string()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// What a query is made of: SELECT, VALUES, TABLE, and sets of them.
+fn body(expression: &SetExpr, walk: &Walk<'_>) -> Flow {
+    match expression {
+        SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => ControlFlow::Continue(()),
+        SetExpr::SetOperation { left, right, .. } => match body(left, walk) {
+            ControlFlow::Continue(()) => body(right, walk),
+            stop @ ControlFlow::Break(_) => stop,
+        },
+        SetExpr::Table(table) => match &table.table_name {
+            Some(name) => walk.reads_named(table.schema_name.as_deref(), name),
+            None => ControlFlow::Break(WriteReason::Unparsed),
+        },
+        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+            ControlFlow::Break(WriteReason::ModifyingCte)
+        }
+    }
+}
+
+/// Schema and name; `None` for names of another form.
+fn parts(name: &ObjectName) -> Option<(Option<String>, String)> {
+    let mut parts = name.0.iter().map(|part| part.as_ident().map(fold));
+    match (parts.next()??, parts.next(), parts.next()) {
+        (name, None, None) => Some((None, name)),
+        (schema, Some(name), None) => Some((Some(schema), name?)),
+        _ => None,
+    }
+}
+
+/// A name as PostgreSQL folds it.
+fn fold(ident: &sqlparser::ast::Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
+}
