@@ -36,13 +36,14 @@ impl Settings {
         .map(|(name, password)| format!("{{name: {name}, password: {password}}}"))
         .join(", ");
         let level = std::env::var("HOWDAH_LOG").unwrap_or_else(|_| "info".into());
-        let monitor_user = format!("{{user: {monitor}, password: {monitor_password}, database: postgres}}");
         Self::default()
             .with("listen", &format!("[{{address: '127.0.0.1:{port}'}}]"))
             .with("auth.method", "scram-sha-256")
             .with("users", &format!("[{users}]"))
             .with("clusters.main.nodes", &format!("[{}]", nodes.join(", ")))
-            .with("clusters.main.monitor", &monitor_user)
+            .with("clusters.main.monitor.user", monitor)
+            .with("clusters.main.monitor.password", monitor_password)
+            .with("clusters.main.monitor.database", "postgres")
             .with("databases", "[{name: '*', cluster: main}]")
             .with("pool.mode", "transaction")
             .with("pool.size", "20")

@@ -151,8 +151,8 @@ async fn run(mut env: Env, overrides: &[(&str, &str)], checks: &[Check]) -> Exit
             failed.push(check.name);
             show_log(&env, log_before);
         }
-        if env.howdah.as_ref().is_some_and(|howdah| howdah.exit_status().is_some()) {
-            eprintln!("Howdah has ended; starting another for the checks that remain");
+        if let Some(status) = env.howdah.as_ref().and_then(Howdah::exit_status) {
+            eprintln!("Howdah has ended ({status}); starting another for the checks that remain");
             env.howdah = Some(Howdah::start(&env.cluster, overrides).await);
         }
     }

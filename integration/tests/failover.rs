@@ -155,8 +155,10 @@ async fn promote_in(cluster: &TestCluster, old_primary_stops: Act) {
     cluster.caught_up(cluster.primary()).await;
 
     let [new_primary, other] = cluster.replicas() else { panic!("two replicas") };
-    if old_primary_stops == Act::BeforePromotion {
-        cluster.primary().stop(Shutdown::Fast).await;
+    match old_primary_stops {
+        Act::BeforePromotion => cluster.primary().stop(Shutdown::Fast).await,
+        // A standby that replays what the old primary writes after the fork could never follow the new one.
+        Act::AfterPromotion => other.stop(Shutdown::Fast).await,
     }
     new_primary.promote().await;
     if old_primary_stops == Act::AfterPromotion {
@@ -181,7 +183,9 @@ async fn promote_in(cluster: &TestCluster, old_primary_stops: Act) {
 
     // The other standby follows the new primary, and gets reads again.
     cluster.follow(other, new_primary);
-    other.stop(Shutdown::Fast).await;
+    if other.is_running() {
+        other.stop(Shutdown::Fast).await;
+    }
     other.start().await;
     cluster.streaming(new_primary, 1).await;
     eventually("the other standby gets reads", Duration::from_secs(20), async || {

@@ -174,27 +174,29 @@ async fn copy_in_and_out(env: &Env) {
 /// Runs `work` while eight sessions with other settings use the same few servers.
 async fn among_others(env: &Env, work: impl Future<Output = Finished>) -> Finished {
     let login = env.app();
-    let others: Vec<_> = (0..8)
-        .map(|i| {
-            let login = login.clone();
-            tokio::spawn(async move {
-                let client = login.connect().await.unwrap();
-                let set = format!("SET work_mem = '{}kB'; SET search_path = other_{i}", 100 + i);
-                rows(&client, &set).await.unwrap();
-                loop {
-                    let value = rows(&client, "SHOW work_mem").await.unwrap();
-                    assert_eq!(value[0][0].as_deref(), Some(format!("{}kB", 100 + i).as_str()));
-                    rows(&client, "BEGIN; SELECT pg_sleep(0.002); COMMIT").await.unwrap();
-                }
-            })
-        })
-        .collect();
-    let done = work.await;
-    for other in others {
-        assert!(!other.is_finished(), "another session failed: {:?}", other.await);
-        other.abort();
+    let others = (0..8).map(|number| other_session(&login, number));
+    tokio::select! {
+        done = work => done,
+        (fault, _, _) = futures_util::future::select_all(others.map(Box::pin)) => panic!("another session: {fault:?}"),
     }
-    done
+}
+
+/// Works until something is wrong, and returns what.
+async fn other_session(login: &Login, number: u32) -> tokio_postgres::Error {
+    let endless = async {
+        let client = login.connect().await?;
+        let set = format!("SET work_mem = '{}kB'; SET search_path = other_{number}", 100 + number);
+        rows(&client, &set).await?;
+        loop {
+            let value = rows(&client, "SHOW work_mem").await?;
+            assert_eq!(value[0][0].as_deref(), Some(format!("{}kB", 100 + number).as_str()));
+            rows(&client, "BEGIN; SELECT pg_sleep(0.002); COMMIT").await?;
+        }
+    };
+    let result: Result<std::convert::Infallible, tokio_postgres::Error> = endless.await;
+    match result {
+        Err(error) => error,
+    }
 }
 
 async fn settings_survive_among_other_sessions(env: &Env) {

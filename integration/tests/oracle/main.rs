@@ -29,7 +29,7 @@ const FILES: [(&str, &str); 6] = [
 ];
 
 /// What stands for an answer that does not come.
-const SILENCE: &str = "… and then nothing for ten seconds";
+const SILENCE: &str = "… and then nothing for three seconds";
 
 /// What every script finds.
 const OBJECTS: &str = "
@@ -97,7 +97,7 @@ async fn run(env: &Env, superuser: &Client, script: &Script, port: u16, writes: 
     env.cluster.caught_up(env.cluster.primary()).await;
     let mut heard = Vec::new();
     let talking = talk(script, port, writes, &mut heard);
-    if tokio::time::timeout(Duration::from_secs(10), talking).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(3), talking).await.is_err() {
         heard.push(SILENCE.into());
     }
     heard
