@@ -38,7 +38,7 @@ pub(super) enum Trust {
 /// What must be asked of the primary, in this order; `build` takes the answers. PostgreSQL 13 and newer.
 pub const QUERIES: &[&str] = &[
     // Functions: schema, name, whether volatile; an aggregate is as volatile as the functions it is made of.
-    "SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v' OR t.provolatile = 'v' OR f.provolatile = 'v') \
+    "SELECT n.nspname, p.proname, bool_or('v' IN (p.provolatile, coalesce(t.provolatile, 'i'), coalesce(f.provolatile, 'i'))) \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid \
      LEFT JOIN pg_catalog.pg_proc t ON t.oid = a.aggtransfn LEFT JOIN pg_catalog.pg_proc f ON f.oid = a.aggfinalfn \
