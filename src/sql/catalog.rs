@@ -6,7 +6,7 @@
 //! functions are not looked at. A replica's refusal (25006) is the net below.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
 
@@ -70,9 +70,7 @@ struct Defined {
 /// Makes a catalog of the answers to [`QUERIES`].
 #[must_use]
 pub fn build(answers: &[Vec<Row>], version: u64) -> Catalog {
-    let mut hasher = FixedState::default().build_hasher();
-    answers.hash(&mut hasher);
-    let mut catalog = Catalog { version, seed: hasher.finish(), ..Catalog::default() };
+    let mut catalog = Catalog { version, seed: FixedState::default().hash_one(answers), ..Catalog::default() };
     let rows = |index: usize| answers.get(index).map(Vec::as_slice).unwrap_or_default();
     let text = |row: &Row, column: usize| row.get(column).cloned().flatten();
     for row in rows(2) {
