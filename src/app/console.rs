@@ -153,6 +153,11 @@ impl Desk {
         let current = self.services.current.load();
         let unknown = || Report::error(SqlState::INVALID_CATALOG_NAME, format!("there is no database \"{name}\""));
         let entry = current.config.database(name).ok_or_else(unknown)?;
+        let used = || self.services.pools.all().iter().any(|pool| pool.key().database.as_str() == name);
+        // `*` stands for every name, but only those that somebody has used can be meant here.
+        if entry.name.as_str() != name && !used() {
+            return Err(unknown());
+        }
         Ok(entry.server_database.as_ref().map_or_else(|| name.to_owned(), |on_servers| on_servers.as_str().to_owned()))
     }
 }

@@ -62,6 +62,11 @@ pub fn killed() -> Report {
     Report::fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
 }
 
+/// A cancel request came while the statement waited for a server.
+pub fn canceled() -> Report {
+    Report::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
+}
+
 /// A statement ran for too long.
 pub fn timed_out() -> Report {
     Report::fatal(SqlState::QUERY_CANCELED, "canceling statement due to limits.query_timeout")

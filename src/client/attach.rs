@@ -1,5 +1,6 @@
 //! From a decision to a server: route, wait where that is worth it, borrow, and bring the settings along.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::answer;
@@ -57,8 +58,22 @@ impl Client {
         }
     }
 
-    /// Borrows a server for `wish`, and has it carry the client's settings.
+    /// Borrows a server for `wish`, and has it carry the client's settings; a cancel request ends the wait.
     pub(super) async fn attach(&mut self, wish: Wish, hint: Option<&Hint>) -> Result<(), AttachError> {
+        let slot = Arc::clone(&self.key.slot);
+        slot.wait();
+        let attached = tokio::select! {
+            biased;
+            attached = self.attach_to(wish, hint) => attached,
+            () = slot.interrupted() => Err(AttachError::Report(answer::canceled())),
+        };
+        if attached.is_err() {
+            slot.give_back();
+        }
+        attached
+    }
+
+    async fn attach_to(&mut self, wish: Wish, hint: Option<&Hint>) -> Result<(), AttachError> {
         let routing = self.routing(hint);
         let arrived = Instant::now();
         let needs = self.needs(&routing, hint);
@@ -121,7 +136,7 @@ impl Client {
         needs: Needs,
         arrived: Instant,
         hold: Instant,
-    ) -> Result<(std::sync::Arc<View>, Target, Reason), AttachError> {
+    ) -> Result<(Arc<View>, Target, Reason), AttachError> {
         let cluster = &self.served.cluster;
         loop {
             let view = cluster.snapshot();
@@ -184,7 +199,7 @@ impl Client {
         }
         lease.info.lend(self.info.id);
         self.info.active(lease.id);
-        self.key.slot.lend(std::sync::Arc::clone(lease.key()));
+        self.key.slot.lend(Arc::clone(lease.key()));
         self.services.counters.routed(ran, reason);
         self.attachment = Attachment::Lent(Box::new(Held { lease, busy, node, ran, since: Instant::now() }));
         Ok(())

@@ -98,7 +98,9 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
             let client = seed.grow(Arc::clone(&services), visitor.arrived.stream);
             Box::pin(run(client, out)).await;
         }
-        Ok(Prepared::Console(who)) => {
+        Ok(Prepared::Console(who, arrival)) => {
+            // Listed among the clients for as long as it is here.
+            let _entry = services.directory.add(arrival);
             let mut wire = Wire::new(visitor.arrived.stream, Arc::clone(&services.stash), BytesMut::new());
             let application_name = visitor.arrived.message.get("application_name").unwrap_or_default().to_owned();
             if wire.send(&out).await.is_ok() {
@@ -125,7 +127,7 @@ async fn run(mut client: Client, out: BytesMut) {
 
 enum Prepared {
     Client(Box<Seed>),
-    Console(Authenticated),
+    Console(Authenticated, Arrival),
 }
 
 /// All that a client is made of, but for its stream.
@@ -151,6 +153,9 @@ async fn prepare(
     let startup::Client { stream, message, minor, tls } = &mut *visitor.arrived;
     let user = message.user().to_owned();
     let database = message.database().to_owned();
+    if services.is_draining() {
+        return Err(Some(Report::fatal(SqlState::CANNOT_CONNECT_NOW, "Howdah is shutting down")));
+    }
     let is_admin = current.config.admin.users.iter().any(|admin| admin.as_str() == user);
     if visitor.crowded && !is_admin {
         let report = Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already");
@@ -159,13 +164,6 @@ async fn prepare(
     let who = Who { method: current.config.auth, users: &current.users, user: &user, tls: tls.as_ref() };
     let who = authenticate::run(stream, who, rand::random(), visitor.deadline, out).await;
     let who = who.map_err(|error| error.report())?;
-    if CONSOLES.contains(&database.as_str()) {
-        if is_admin {
-            return Ok(Prepared::Console(who));
-        }
-        let words = format!("user \"{user}\" may not use the admin console");
-        return Err(Some(Report::fatal(SqlState::INSUFFICIENT_PRIVILEGE, words).hint("Add the user to admin.users.")));
-    }
     let arrival = Arrival {
         user: user.into(),
         database: database.into(),
@@ -177,6 +175,13 @@ async fn prepare(
         application_name: message.get("application_name").unwrap_or_default().to_owned(),
         now: Instant::now(),
     };
+    if CONSOLES.contains(&arrival.database.as_str()) {
+        if is_admin {
+            return Ok(Prepared::Console(who, arrival));
+        }
+        let words = format!("user \"{}\" may not use the admin console", arrival.user);
+        return Err(Some(Report::fatal(SqlState::INSUFFICIENT_PRIVILEGE, words).hint("Add the user to admin.users.")));
+    }
     let seed = welcome(services, who, arrival, message, *minor).await.map_err(Some)?;
     Ok(Prepared::Client(Box::new(seed)))
 }

@@ -19,6 +19,9 @@ use super::stream::Stream;
 use crate::protocol::frame::{Frame, FrameError, Framer, Incomplete, Next};
 use crate::protocol::outbox::Outbox;
 
+/// A Terminate message.
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
 /// A framed connection.
 #[derive(Debug)]
 pub struct Wire {
@@ -83,6 +86,12 @@ impl Wire {
     /// Bytes read that are not yet framed.
     pub fn unframed(&self) -> usize {
         self.buffer.len() - self.at
+    }
+
+    /// Whether messages were read that are not framed yet, and that say more than goodbye.
+    pub fn has_more_to_say(&self) -> bool {
+        let rest = &self.buffer[self.at..];
+        !rest.is_empty() && rest != TERMINATE
     }
 
     /// Bytes received and sent so far.

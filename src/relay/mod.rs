@@ -218,7 +218,7 @@ impl Relay<'_> {
                     }
                 },
                 Happened::ServerEnded => return self.server_ended().await,
-                Happened::ClientEnded if self.client.unframed() > 0 => self.watch = Watch::Ended,
+                Happened::ClientEnded if self.client.has_more_to_say() => self.watch = Watch::Ended,
                 Happened::ClientEnded | Happened::ClientFailed => return Outcome::ClientGone,
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!          lend                      cancel
-//!   Idle ---------> Running(key) -------------> Canceling(key)
+//!   Idle ---------> Running(key) -------------> Canceling(key)          Idle --> Waiting --> Running | Idle
 //!     ^                | give back                  | the server has closed the cancel connection
 //!     |________________|                            v
 //!     |________________________________________ Running(key)
@@ -37,6 +37,8 @@ pub struct ServerKey {
 enum State {
     #[default]
     Idle,
+    /// The client waits for a server.
+    Waiting,
     Running(Arc<ServerKey>),
     Canceling(Arc<ServerKey>),
 }
@@ -64,6 +66,22 @@ pub enum Canceled {
 impl Slot {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client begins to wait for a server.
+    pub fn wait(&self) {
+        *self.lock() = State::Waiting;
+    }
+
+    /// Waits until the client's wait is cancelled.
+    pub async fn interrupted(&self) {
+        loop {
+            let notified = self.canceled.notified();
+            if matches!(*self.lock(), State::Idle) {
+                return;
+            }
+            notified.await;
+        }
     }
 
     /// A server is lent to the client.
@@ -105,6 +123,12 @@ impl Slot {
                 State::Canceling(key) => {
                     *state = State::Canceling(key);
                     return Canceled::Already;
+                }
+                // Nothing has been sent to any server: the wait itself ends.
+                State::Waiting => {
+                    drop(state);
+                    self.canceled.notify_waiters();
+                    return Canceled::Sent;
                 }
                 State::Idle => return Canceled::Nothing,
             }
