@@ -41,6 +41,10 @@ impl Client {
         self.info.queries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let started = Instant::now();
         let mark = self.session.mark();
+        if let Some(database) = &plan.vacated {
+            // PostgreSQL refuses while anybody is connected, and to it idle servers are somebody.
+            self.services.pools.reconnect(Some(database));
+        }
         if !self.is_attached() {
             let wish = self.wish(self.confine(work, until), hint.as_ref());
             if let Err(error) = self.attach(wish, hint.as_ref()).await {

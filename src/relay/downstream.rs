@@ -4,10 +4,14 @@ use super::{HELD, Hold, Relay, streams};
 use crate::protocol::error::ErrorFields;
 use crate::protocol::frame::{Frame, FrameError, Incomplete, Next};
 use crate::protocol::replies::{Event, Unexpected, Verdict};
+use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::backend as tag;
 use crate::server::Server;
 use crate::session::parameters::Parameters;
 use crate::session::{Note, parameter};
+
+/// Where PostgreSQL reports that a prepared statement's result has changed (src/backend/utils/cache/plancache.c).
+const OUTDATED: &[u8] = b"RevalidateCachedQuery";
 
 /// What a server may not send.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +76,12 @@ impl Relay<'_> {
             }
             Event::Failed(notes) => {
                 let fields = ErrorFields::parse(body);
-                self.error = fields.code;
+                // The one refusal that must reach the client: it has to prepare the statement anew.
+                let outdated = fields.code == Some(SqlState::FEATURE_NOT_SUPPORTED) && fields.routine == OUTDATED;
+                self.error = fields.code.filter(|_| !outdated);
+                if outdated {
+                    self.session.outdated(&notes);
+                }
                 self.fatal |= fields.is_fatal();
                 let ours = notes.iter().any(|note| matches!(note, Note::Begin));
                 self.session.on_reply(Event::Failed(notes), frame.tag, body, carried);

@@ -227,13 +227,15 @@ impl Session {
             // Unknown here: the server says so, in its own words, or knows it from SQL's PREPARE.
             None => up.relay(frame),
         }
+        let note =
+            statement.as_ref().filter(|_| !bind.statement.is_empty()).map(|named| Note::Bound(Arc::clone(named)));
         if let Some(statement) = statement {
             let parsed = statement.parsed.as_ref().map(|parsed| with_arguments(parsed, bind));
             self.portals.insert(bind.portal.into(), Portal { statement, parsed });
         } else {
             self.portals.remove(bind.portal);
         }
-        up.expect(Kind::Bind, None);
+        up.expect(Kind::Bind, note);
     }
 
     fn encode_describe(&mut self, frame: Frame, body: &[u8], up: &mut Upstream<'_>) {

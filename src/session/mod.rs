@@ -71,6 +71,8 @@ pub enum Note {
         /// What it meant.
         statement: Arc<Statement>,
     },
+    /// A Bind of a named statement.
+    Bound(Arc<Statement>),
     /// A Close of ours that makes room.
     Evicted(Arc<Statement>),
     /// An Execute of a statement that concerns the session.
@@ -297,6 +299,14 @@ impl Session {
         }
     }
 
+    /// A server has refused a Bind because the statement's result has changed: whoever prepares its text again
+    /// gets a new statement on every server.
+    pub fn outdated(&self, failed: &[Note]) {
+        if let Some(Note::Bound(statement)) = failed.last() {
+            self.registry.retire(statement);
+        }
+    }
+
     /// Takes back what was assumed of messages that failed or were skipped; the last one first.
     pub fn undo(&mut self, notes: Vec<Note>, carried: &mut Carried) {
         self.failed = true;
@@ -317,7 +327,7 @@ impl Session {
                     self.statements.insert(name, statement);
                 }
                 Note::Evicted(statement) => carried.restore(statement),
-                Note::Query { .. } | Note::Begin | Note::Executed { .. } | Note::Refused(_) => {}
+                Note::Bound(_) | Note::Query { .. } | Note::Begin | Note::Executed { .. } | Note::Refused(_) => {}
             }
         }
     }

@@ -68,6 +68,8 @@ pub struct Plan {
     pub effects: Effects,
     /// Whether it is certain to change nothing.
     pub only_reads: bool,
+    /// A database that it drops or renames.
+    pub vacated: Option<String>,
 }
 
 impl Plan {
@@ -123,6 +125,9 @@ impl Session {
                         strictest = Some(analysis);
                     }
                 }
+            }
+            if plan.effects.has(Effects::DDL) {
+                plan.vacated = text_of(frame, body).and_then(command::vacated_database).or(plan.vacated.take());
             }
             found = found.or_else(|| text_of(frame, body).and_then(hint::parse));
             plan.steps.push(step);

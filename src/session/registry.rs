@@ -114,6 +114,16 @@ impl Registry {
         statement
     }
 
+    /// Forgets `statement`, which is out of date: its text becomes another statement when it is next prepared.
+    pub fn retire(&self, statement: &Arc<Statement>) {
+        let hash = FixedState::default().hash_one((&*statement.text, &*statement.types));
+        let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
+        let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = shard.entries.get_mut(&hash) {
+            list.retain(|entry| entry.as_ptr() != Arc::as_ptr(statement));
+        }
+    }
+
     /// How many statements somebody knows.
     pub fn len(&self) -> usize {
         let count = |shard: &Mutex<Shard>| {

@@ -154,6 +154,20 @@ pub fn parse(text: &[u8]) -> Vec<Parsed> {
     statements.iter().map(|tokens| parse_statement(Cursor::new(text, tokens))).collect()
 }
 
+/// The database that `text` drops or renames: no server connection may be left in it.
+#[must_use]
+pub fn vacated_database(text: &[u8]) -> Option<String> {
+    let statements = split::statements(text);
+    let [tokens] = &statements[..] else { return None };
+    let mut cursor = Cursor::new(text, tokens);
+    if cursor.words(&["drop", "database"]) {
+        cursor.words(&["if", "exists"]);
+        return cursor.name();
+    }
+    let name = cursor.words(&["alter", "database"]).then(|| cursor.name()).flatten()?;
+    cursor.word("rename").then_some(name)
+}
+
 fn parse_statement(cursor: Cursor<'_>) -> Parsed {
     let (calls, _) = set_config::calls(cursor);
     let mut set_configs = calls;
@@ -393,6 +407,19 @@ mod tests {
             ("select 1", Command::Other),
         ] {
             assert_eq!(one(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn databases_are_vacated() {
+        for (text, expected) in [
+            ("drop database if exists \"Test_app\"", Some("Test_app")),
+            ("DROP DATABASE x WITH (FORCE)", Some("x")),
+            ("alter database a rename to b", Some("a")),
+            ("alter database a set work_mem = 1", None),
+            ("drop table x", None),
+        ] {
+            assert_eq!(vacated_database(text.as_bytes()).as_deref(), expected, "{text}");
         }
     }
 
