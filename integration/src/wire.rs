@@ -218,7 +218,7 @@ pub fn describe(message: &Message) -> String {
             for (kind, value) in fields(&message.body) {
                 write!(text, " {kind}={value}").expect("writing to a string");
             }
-            text.push_str(" }");
+            text.push('}');
         }
         _ => write!(text, " {}", message.body.escape_ascii()).expect("writing to a string"),
     }
