@@ -13,6 +13,7 @@ use crate::cluster::catalog::Catalogs;
 use crate::config::model::{self, Config};
 use crate::net::tls::{self, TlsError};
 use crate::server::connect::Login;
+use crate::telemetry::counters::Counter;
 use crate::types::ClusterName;
 
 /// Why a configuration cannot be put to work.
@@ -84,5 +85,7 @@ fn serve(cluster: &model::Cluster, tasks: &mut JoinSet<()>, loaders: &mut Loader
         nodes: cluster.nodes.iter().map(|node| (node.name.clone(), node.address.clone())).collect(),
         catalogs,
         hold: cluster.hold,
+        waits: Counter::default(),
+        timeouts: Counter::default(),
     })
 }

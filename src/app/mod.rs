@@ -5,13 +5,14 @@
 mod build;
 mod catalogs;
 mod console;
+mod defaults;
 mod reload;
 mod signals;
 mod snapshot;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -77,7 +78,10 @@ pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<
     let services = Arc::new(Services::new(current, watched));
     catalogs.spawn(&mut tasks);
     let (order, orders) = mpsc::channel(ORDERS);
-    let console: Arc<dyn Console> = Arc::new(console::Desk::new(Arc::clone(&services), order));
+    let started = SystemTime::now();
+    let desk = console::Desk::new(Arc::clone(&services), order, started);
+    tasks.spawn(desk.clone().keep_periods());
+    let console: Arc<dyn Console> = Arc::new(desk);
     let mut accepting = JoinSet::new();
     for listener in listeners {
         accepting.spawn(accept(listener, Arc::clone(&services), Arc::clone(&console)));
@@ -85,7 +89,7 @@ pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<
     if let Some(listener) = metrics {
         let source = Arc::clone(&services);
         tasks.spawn(async move {
-            http::serve(listener, Arc::new(move || snapshot::snapshot(&source))).await;
+            http::serve(listener, Arc::new(move || snapshot::snapshot(&source, started))).await;
         });
     }
     tasks.spawn(tend(Arc::clone(&services)));

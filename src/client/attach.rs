@@ -133,11 +133,13 @@ impl Client {
                 Verdict::Go { target, reason } => return Ok((view, target, reason)),
                 Verdict::Wait { proof, wait } => {
                     let until = arrived + routing.wait;
-                    let _ = cluster.catch_up(&wait, until).await;
-                    wish = if Instant::now() < until {
-                        Wish::Read(proof, why)
-                    } else {
-                        Wish::Primary(Reason::WaitExpired)
+                    self.served.waits.increment();
+                    wish = match cluster.catch_up(&wait, until).await {
+                        Ok(()) => Wish::Read(proof, why),
+                        Err(_) => {
+                            self.served.timeouts.increment();
+                            Wish::Primary(Reason::WaitExpired)
+                        }
                     };
                 }
                 Verdict::NoPrimary { proof, reason } => {
@@ -185,7 +187,7 @@ impl Client {
         self.info.active(lease.id);
         self.key.slot.lend(std::sync::Arc::clone(lease.key()));
         self.services.counters.routed(ran, reason);
-        self.attachment = Attachment::Lent(Box::new(Held { lease, busy, node, ran }));
+        self.attachment = Attachment::Lent(Box::new(Held { lease, busy, node, ran, since: Instant::now() }));
         Ok(())
     }
 

@@ -1,8 +1,22 @@
-//! What is counted of clients in all; each is one relaxed addition.
+//! What is counted of clients; each is one relaxed addition.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::exchange::Ran;
 use crate::router::reason::Reason;
-use crate::telemetry::counters::Counter;
+use crate::server::cancel::Canceled;
+use crate::session::pins;
+use crate::telemetry::counters::{ClientStats, ClientTotals, Counter, SqlStateTally, Tallied};
+use crate::types::{DatabaseName, UserName};
+
+/// Outcomes of cancel requests, and their labels.
+const OUTCOMES: [(Canceled, &str); 4] = [
+    (Canceled::Sent, "sent"),
+    (Canceled::Nothing, "nothing_to_cancel"),
+    (Canceled::Already, "already_on_its_way"),
+    (Canceled::Failed, "failed"),
+];
 
 /// Totals since the start.
 #[derive(Debug)]
@@ -11,16 +25,13 @@ pub struct Counters {
     pub login_failures: Counter,
     /// Batches that a replica would not do and the primary did, unseen.
     pub retries: Counter,
-    /// Errors that Howdah itself sent to clients.
-    pub client_errors: Counter,
-    /// Cancel requests.
-    pub cancels: Counter,
-    /// Bytes received from clients that have left.
-    pub bytes_received: Counter,
-    /// Bytes sent to clients that have left.
-    pub bytes_sent: Counter,
+    /// Errors that Howdah itself sent to clients, by SQLSTATE class.
+    pub errors: SqlStateTally,
+    cancels: [Counter; 4],
+    pins: [Counter; pins::Reason::ALL.len()],
     primary: Box<[Counter]>,
     replica: Box<[Counter]>,
+    clients: Mutex<HashMap<(DatabaseName, UserName), Arc<ClientStats>>>,
 }
 
 impl Default for Counters {
@@ -29,12 +40,12 @@ impl Default for Counters {
         Self {
             login_failures: Counter::default(),
             retries: Counter::default(),
-            client_errors: Counter::default(),
-            cancels: Counter::default(),
-            bytes_received: Counter::default(),
-            bytes_sent: Counter::default(),
+            errors: SqlStateTally::default(),
+            cancels: Default::default(),
+            pins: Default::default(),
             primary: by_reason(),
             replica: by_reason(),
+            clients: Mutex::default(),
         }
     }
 }
@@ -51,13 +62,51 @@ impl Counters {
         }
     }
 
+    pub(super) fn canceled(&self, outcome: Canceled) {
+        for (count, _) in self.cancels.iter().zip(OUTCOMES).filter(|(_, (other, _))| *other == outcome) {
+            count.increment();
+        }
+    }
+
+    pub(super) fn pinned(&self, reason: pins::Reason) {
+        for (count, _) in self.pins.iter().zip(pins::Reason::ALL).filter(|(_, other)| *other == reason) {
+            count.increment();
+        }
+    }
+
+    /// The counts of a database's and user's clients, to be asked for once per client.
+    pub(super) fn of(&self, database: &DatabaseName, user: &UserName) -> Arc<ClientStats> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(clients.entry((database.clone(), user.clone())).or_default())
+    }
+
     /// Servers lent, by where they led and why: `primary` or `replica`, the reason, how often.
     pub fn by_reason(&self) -> Vec<(&'static str, Reason, u64)> {
-        use crate::telemetry::counters::Tallied;
         let both = [("primary", &self.primary), ("replica", &self.replica)];
         let counted = both.into_iter().flat_map(|(target, counts)| {
             Reason::ALL.iter().zip(counts).map(move |(reason, count)| (target, *reason, count.read()))
         });
         counted.filter(|(_, _, count)| *count > 0).collect()
+    }
+
+    /// Cancel requests by what became of them.
+    pub fn cancels(&self) -> Vec<(&'static str, u64)> {
+        self.cancels.iter().zip(OUTCOMES).map(|(count, (_, label))| (label, count.read())).collect()
+    }
+
+    /// How often clients were pinned, by reason.
+    pub fn pins(&self) -> Vec<(pins::Reason, u64)> {
+        self.pins.iter().zip(pins::Reason::ALL).map(|(count, reason)| (reason, count.read())).collect()
+    }
+
+    /// What clients did, by database and user.
+    pub fn clients(&self) -> Vec<(DatabaseName, UserName, ClientTotals)> {
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = |((database, user), stats): (&(DatabaseName, UserName), &Arc<ClientStats>)| {
+            (database.clone(), user.clone(), stats.read())
+        };
+        let mut all: Vec<_> = clients.iter().map(read).collect();
+        all.sort_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1)));
+        all
     }
 }

@@ -134,6 +134,11 @@ impl ClientInfo {
         self.pins.store(bits, Ordering::Relaxed);
     }
 
+    /// Whether it keeps its server for any reason.
+    pub fn is_pinned(&self) -> bool {
+        self.pins.load(Ordering::Relaxed) != 0
+    }
+
     /// The reasons for which it keeps its server.
     pub fn pins(&self) -> Vec<Reason> {
         let bits = self.pins.load(Ordering::Relaxed);

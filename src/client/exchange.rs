@@ -1,6 +1,7 @@
 //! The life of a batch, in a straight line: observe, attach, relay, settle.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::answer::{self, Wrote};
 use super::attach::AttachError;
@@ -38,12 +39,16 @@ impl Client {
             Intent::Run { work, hint } => (work, hint),
         };
         self.info.queries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let started = Instant::now();
         let mark = self.session.mark();
         if !self.is_attached() {
             let wish = self.wish(self.confine(work, until), hint.as_ref());
             if let Err(error) = self.attach(wish, hint.as_ref()).await {
                 return self.refuse(error, until).await;
             }
+        }
+        if let (Attachment::Lent(held), false) = (&mut self.attachment, matches!(mark, Tx::Open(_))) {
+            held.since = started;
         }
         self.mark_dirty(&plan);
         let outcome = match self.relay(&plan, until).await {
@@ -58,7 +63,37 @@ impl Client {
             }
             outcome => outcome,
         };
+        self.count(started);
         self.settle(outcome, &plan).await
+    }
+
+    /// Counts a batch that has run; before its messages are forgotten.
+    fn count(&mut self, started: Instant) {
+        for frame in self.frames.iter().filter(|frame| frame.is_start()) {
+            match frame.tag {
+                tag::PARSE => self.stats.client_parse_count.increment(),
+                tag::BIND => self.stats.bind_count.increment(),
+                _ => {}
+            }
+        }
+        let Attachment::Lent(held) = &mut self.attachment else { return };
+        let parses = held.lease.replies.take_parses();
+        let stats = &held.lease.pool().stats;
+        stats.server_parse_count.add(parses);
+        stats.query_count.increment();
+        stats.query_time.record(started.elapsed());
+        if self.session.status() == TransactionStatus::Idle {
+            stats.xact_count.increment();
+            stats.xact_time.record(held.since.elapsed());
+        }
+    }
+
+    /// Adds what went over the client's wire since the last time.
+    pub(super) fn count_traffic(&mut self) {
+        let (received, sent) = self.wire.traffic();
+        self.stats.bytes_received.add(received - self.counted.0);
+        self.stats.bytes_sent.add(sent - self.counted.1);
+        self.counted = (received, sent);
     }
 
     fn observe(&mut self, plan: &mut Plan) -> Intent {
@@ -103,12 +138,14 @@ impl Client {
     /// No server could be had: the client is told, and goes on if it can.
     async fn refuse(&mut self, error: AttachError, until: Until) -> Result<(), End> {
         self.info.idle();
-        self.services.counters.client_errors.increment();
         let sync_follows = until == Until::Sent || self.frames.last().is_some_and(|frame| frame.tag == tag::FLUSH);
         if self.session.status() != TransactionStatus::Idle || sync_follows {
             // What follows must not run outside the transaction that the client believes in.
             let report: Report = error.into();
             return Err(End::Told(Report { severity: crate::protocol::error::Severity::Fatal, ..report }));
+        }
+        if let AttachError::Report(report) = &error {
+            self.services.counters.errors.record(report.code.0);
         }
         let bytes = match &error {
             AttachError::Report(report) => answer::failed(report, TransactionStatus::Idle),
@@ -189,6 +226,20 @@ impl Client {
             self.contents.refresh();
         }
         self.info.prepared.store(self.session.prepared_count(), std::sync::atomic::Ordering::Relaxed);
+        self.count_traffic();
+        self.note_pins();
+    }
+
+    /// Shows why the client is pinned, and counts reasons that are new.
+    fn note_pins(&mut self) {
+        if self.session.pins().is_empty() && !self.info.is_pinned() {
+            return;
+        }
+        let before = self.info.pins();
+        for reason in self.session.pins().reasons().filter(|reason| !before.contains(reason)) {
+            self.services.counters.pinned(reason);
+            tracing::debug!(client = %self.info.id, reason = reason.as_str(), "pinned to its server");
+        }
         self.info.pinned(self.session.pins().reasons());
     }
 

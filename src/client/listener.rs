@@ -67,7 +67,7 @@ pub async fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted:
     match startup::accept(socket, terms, deadline).await {
         Ok(Opening::Cancel { process_id, key }) => {
             let canceled = services.cancels.cancel(process_id, &key, current.config.limits.cancel_timeout).await;
-            services.counters.cancels.increment();
+            services.counters.canceled(canceled);
             tracing::debug!(?canceled, "cancel request");
         }
         Ok(Opening::Client(arrived)) => {
@@ -108,6 +108,7 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
         Err(refusal) => {
             services.counters.login_failures.increment();
             let Some(report) = refusal else { return };
+            services.counters.errors.record(report.code.0);
             tracing::info!(peer = %visitor.peer, code = report.code.as_str(), message = %report.message, "login refused");
             let mut wire = Wire::new(visitor.arrived.stream, Arc::clone(&services.stash), BytesMut::new());
             let _ = visitor.deadline.run(wire.send(&answer::farewell(&report))).await;
@@ -280,6 +281,8 @@ impl Seed {
             PoolMode::Transaction => Pins::default(),
         };
         let session = Session::new(&self.who, Arc::clone(&services.registry), self.settings, self.believed, pins);
+        let stats = services.counters.of(&self.arrival.database, &self.arrival.user);
+        stats.logins.increment();
         let info = services.directory.add(self.arrival);
         Client {
             wire: Wire::new(stream, Arc::clone(&services.stash), BytesMut::new()),
@@ -297,6 +300,8 @@ impl Seed {
             frames: Vec::new(),
             pools: Vec::new(),
             dirty: false,
+            stats,
+            counted: (0, 0),
         }
     }
 }

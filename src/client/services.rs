@@ -26,6 +26,7 @@ use crate::session::parameters::Parameters;
 use crate::session::registry::Registry;
 use crate::session::settings::Settings;
 use crate::sql::classify::Classifier;
+use crate::telemetry::counters::Counter;
 use crate::types::{ClusterName, NodeName};
 
 /// A cluster with what it takes to reach its nodes.
@@ -41,6 +42,10 @@ pub struct Served {
     pub catalogs: Arc<Catalogs>,
     /// How long statements wait for a primary.
     pub hold: Duration,
+    /// Reads that waited for a replica to catch up.
+    pub waits: Counter,
+    /// Reads that waited in vain.
+    pub timeouts: Counter,
 }
 
 /// What the configuration decides; replaced as a whole.

@@ -1,7 +1,7 @@
 //! A client's phases: greeting, batches, farewell.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -25,6 +25,7 @@ use crate::protocol::tag::TransactionStatus;
 use crate::relay::Until;
 use crate::router::view::Busy;
 use crate::session::Session;
+use crate::telemetry::counters::ClientStats;
 
 /// A server lent to this client.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(super) struct Held {
     pub(super) busy: Busy,
     pub(super) node: usize,
     pub(super) ran: Ran,
+    /// Since when.
+    pub(super) since: Instant,
 }
 
 /// Whether this client holds a server.
@@ -79,6 +82,10 @@ pub(super) struct Client {
     pub(super) clock: SessionClock,
     /// Whether the transaction at hand may have changed something.
     pub(super) dirty: bool,
+    /// What clients of its database and user do.
+    pub(super) stats: Arc<ClientStats>,
+    /// Bytes received and sent that have been counted.
+    pub(super) counted: (u64, u64),
 }
 
 /// What ended a wait for the client's next batch.
@@ -96,13 +103,11 @@ impl Client {
         let end = self.serve().await;
         if let End::Told(report) = &end {
             tracing::info!(client = %self.info.id, code = report.code.as_str(), message = %report.message, "client connection ends");
-            self.services.counters.client_errors.increment();
+            self.services.counters.errors.record(report.code.0);
             let bytes = answer::farewell(report);
             let _ = tokio::time::timeout(FAREWELL, self.wire.send(&bytes)).await;
         }
-        let (wire_in, wire_out) = self.wire.traffic();
-        self.services.counters.bytes_received.add(wire_in);
-        self.services.counters.bytes_sent.add(wire_out);
+        self.count_traffic();
         Box::pin(self.leave()).await;
     }
 

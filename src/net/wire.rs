@@ -110,6 +110,12 @@ impl Wire {
         self.at = frame.start;
     }
 
+    /// Forgets everything that was read, framed or not.
+    pub fn skip(&mut self) {
+        self.at = self.buffer.len();
+        self.done();
+    }
+
     /// Forgets the bytes of all frames so far; nothing may point into them any more.
     pub fn done(&mut self) {
         self.done_until(self.at);

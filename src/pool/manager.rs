@@ -16,6 +16,7 @@ use super::registry::Servers;
 use crate::net::buffer::Stash;
 use crate::server::connect::{self, ConnectError, Login};
 use crate::server::{Identity, Server};
+use crate::telemetry::counters::ServerStats;
 use crate::types::ServerId;
 
 /// After a refused login, others wait at least this long before the next try ...
@@ -37,6 +38,7 @@ pub struct Manager {
     last_failure: Mutex<Option<Failure>>,
     servers: Arc<Servers>,
     stash: Arc<Stash>,
+    stats: Arc<ServerStats>,
 }
 
 #[derive(Clone, Debug)]
@@ -67,7 +69,7 @@ pub struct Making {
 }
 
 impl Manager {
-    pub(super) fn new(making: Making, servers: Arc<Servers>, stash: Arc<Stash>) -> Self {
+    pub(super) fn new(making: Making, servers: Arc<Servers>, stash: Arc<Stash>, stats: Arc<ServerStats>) -> Self {
         Self {
             key: making.key,
             login: making.login,
@@ -78,6 +80,7 @@ impl Manager {
             last_failure: Mutex::new(None),
             servers,
             stash,
+            stats,
         }
     }
 
@@ -124,6 +127,7 @@ pub struct Pooled {
     pub server: Server,
     pub(super) generation: u64,
     pub(super) expires_at: Instant,
+    stats: Arc<ServerStats>,
 }
 
 impl managed::Manager for Manager {
@@ -143,11 +147,13 @@ impl managed::Manager for Manager {
         let connected = match connect::connect(&self.login).await {
             Ok(connected) => connected,
             Err(error) => {
+                self.stats.connect_failures.increment();
                 tracing::warn!(pool = %self.key, %error, "server login failed");
                 return Err(self.failed(error, Instant::now()));
             }
         };
         self.succeeded();
+        self.stats.connects.increment();
         let now = Instant::now();
         let identity = Identity {
             id: self.servers.next_id(),
@@ -158,7 +164,8 @@ impl managed::Manager for Manager {
         let server = Server::new(connected, identity, Arc::clone(&self.stash), now);
         self.servers.add(&self.key, &server.info);
         let jitter = rand::rng().random_range(0.9..=1.0);
-        Ok(Pooled { server, generation, expires_at: now + self.lifetime.mul_f64(jitter) })
+        let stats = Arc::clone(&self.stats);
+        Ok(Pooled { server, generation, expires_at: now + self.lifetime.mul_f64(jitter), stats })
     }
 
     async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<CreateError> {
@@ -181,6 +188,10 @@ impl Drop for Pooled {
     fn drop(&mut self) {
         // `detach` is not called for objects that die with their pool; removing twice does no harm.
         self.server.info.gone();
+        let (received, sent) = self.server.wire.traffic();
+        self.stats.bytes_received.add(received);
+        self.stats.bytes_sent.add(sent);
+        self.stats.disconnects.increment();
     }
 }
 

@@ -8,7 +8,7 @@ pub mod manager;
 pub mod registry;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::net::buffer::Stash;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::server::connect::Login;
+use crate::telemetry::counters::{PoolStats, PoolTotals, ServerStats, ServerTotals, Tallied};
 use key::PoolKey;
 use lease::Lease;
 use manager::{CreateError, Making, Manager, Pooled};
@@ -34,10 +35,10 @@ pub struct Pool {
     paused: watch::Receiver<bool>,
     retired: AtomicBool,
     waiting: AtomicUsize,
-    /// Times a server was lent.
-    assignments: AtomicU64,
-    /// Microseconds that clients waited for a server.
-    wait_time_us: AtomicU64,
+    /// What its servers do for clients.
+    pub stats: PoolStats,
+    /// What becomes of its server connections.
+    connections: Arc<ServerStats>,
 }
 
 /// Why no server was to be had.
@@ -144,9 +145,8 @@ impl Pool {
                 return Err(CheckoutError::Closed { key: self.key.clone() });
             }
         };
-        self.assignments.fetch_add(1, Ordering::Relaxed);
-        let waited = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.wait_time_us.fetch_add(waited, Ordering::Relaxed);
+        self.stats.server_assignment_count.increment();
+        self.stats.wait_time.record(started.elapsed());
         Ok(Lease::new(object, Arc::clone(self)))
     }
 
@@ -188,8 +188,8 @@ impl Pool {
             servers: status.size,
             idle: status.available,
             waiting: self.waiting.load(Ordering::Relaxed).min(status.waiting),
-            assignments: self.assignments.load(Ordering::Relaxed),
-            wait_time_us: self.wait_time_us.load(Ordering::Relaxed),
+            stats: self.stats.read(),
+            connections: self.connections.read(),
         }
     }
 }
@@ -203,10 +203,10 @@ pub struct Status {
     pub idle: usize,
     /// Clients that wait for one.
     pub waiting: usize,
-    /// Times a server was lent.
-    pub assignments: u64,
-    /// Microseconds that clients waited.
-    pub wait_time_us: u64,
+    /// What its servers did for clients.
+    pub stats: PoolTotals,
+    /// What became of its server connections.
+    pub connections: ServerTotals,
 }
 
 struct Waiting<'a>(&'a AtomicUsize);
@@ -255,7 +255,9 @@ impl Pools {
             prepared_statements: settings.prepared_statements,
             connect_concurrency: settings.connect_concurrency,
         };
-        let manager = Manager::new(making, Arc::clone(&self.servers), Arc::clone(&self.stash));
+        let connections = Arc::new(ServerStats::default());
+        let manager =
+            Manager::new(making, Arc::clone(&self.servers), Arc::clone(&self.stash), Arc::clone(&connections));
         let inner = managed::Pool::builder(manager)
             .max_size(settings.size)
             .queue_mode(QueueMode::Lifo)
@@ -272,8 +274,8 @@ impl Pools {
             paused,
             retired: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
-            assignments: AtomicU64::new(0),
-            wait_time_us: AtomicU64::new(0),
+            stats: PoolStats::default(),
+            connections,
         });
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = all.insert(key.clone(), Arc::clone(&pool)) {

@@ -113,11 +113,13 @@ pub struct Replies<N> {
     copying_in: bool,
     /// Messages were sent that a Sync must still follow.
     unsynced: bool,
+    /// Parse messages sent, since somebody last asked.
+    parses: u64,
 }
 
 impl<N> Default for Replies<N> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), status: TransactionStatus::Idle, copying_in: false, unsynced: false }
+        Self { queue: VecDeque::new(), status: TransactionStatus::Idle, copying_in: false, unsynced: false, parses: 0 }
     }
 }
 
@@ -156,6 +158,7 @@ impl<N> Replies<N> {
                 _ => {}
             }
         }
+        self.parses += u64::from(kind == Kind::Parse);
         match kind {
             Kind::Sync => self.unsynced = false,
             Kind::Parse | Kind::Bind | Kind::Describe | Kind::Close | Kind::Execute | Kind::Refused => {
@@ -169,6 +172,11 @@ impl<N> Replies<N> {
     /// The note of the entry at the front.
     pub fn front_note(&mut self) -> Option<&mut N> {
         self.queue.front_mut().and_then(|entry| entry.note.as_mut())
+    }
+
+    /// How many Parse messages were sent since this was last asked.
+    pub fn take_parses(&mut self) -> u64 {
+        std::mem::take(&mut self.parses)
     }
 
     /// What the next answer is for.

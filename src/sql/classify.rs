@@ -249,7 +249,6 @@ mod tests {
                 "show a",
                 "listen x",
                 "declare c cursor for select 1",
-                "fetch c",
                 "prepare p as select 1",
                 "deallocate all",
                 "lock table a",

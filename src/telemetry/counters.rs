@@ -165,6 +165,11 @@ stats! {
 // === impl Counter ===
 
 impl Counter {
+    /// What was counted so far.
+    pub fn value(&self) -> u64 {
+        self.read()
+    }
+
     /// Adds one.
     pub fn increment(&self) {
         self.add(1);
