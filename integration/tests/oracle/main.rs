@@ -71,7 +71,11 @@ async fn conversations_are_the_same(env: &Env) {
     let superuser = Login::superuser(env.cluster.primary().port).database("app").connect().await.unwrap();
     let mut different = Vec::new();
     for script in &scripts {
-        let expected = run(env, &superuser, script, env.cluster.primary().port, Writes::Whole).await;
+        let primary = env.cluster.primary().port;
+        let mut expected = run(env, &superuser, script, primary, Writes::Whole).await;
+        if expected.len() == 1 && expected[0].starts_with('…') {
+            expected = run(env, &superuser, script, primary, Writes::Whole).await;
+        }
         assert!(!expected.iter().any(|heard| heard == SILENCE), "{}: PostgreSQL itself: {expected:?}", script.name);
         for writes in [Writes::Whole, Writes::ByteByByte] {
             let got = run(env, &superuser, script, env.port(), writes).await;
@@ -94,14 +98,14 @@ enum Writes {
 
 /// Runs one script on objects made anew, and tells all that it heard.
 async fn run(env: &Env, superuser: &Client, script: &Script, port: u16, writes: Writes) -> Vec<String> {
-    let mut heard = Vec::new();
     if rows(superuser, OBJECTS).await.is_err() {
-        heard.push("… the script before left a server behind that holds a lock".into());
+        // Said in place of an answer: the run before has left this one nothing to begin with.
         rows(superuser, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'app'")
             .await
             .unwrap();
-        rows(superuser, OBJECTS).await.unwrap();
+        return vec!["… a server was left behind that holds a lock".into()];
     }
+    let mut heard = Vec::new();
     env.cluster.caught_up(env.cluster.primary()).await;
     let talking = talk(script, port, writes, &mut heard);
     if tokio::time::timeout(Duration::from_secs(3), talking).await.is_err() {
