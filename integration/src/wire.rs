@@ -215,7 +215,8 @@ pub fn describe(message: &Message) -> String {
     match message.tag {
         b'E' | b'N' => {
             text.push('{');
-            for (kind, value) in fields(&message.body) {
+            // Where in PostgreSQL's source an error comes from (F, L, R) is PostgreSQL's own affair.
+            for (kind, value) in fields(&message.body).into_iter().filter(|(kind, _)| !"FLR".contains(*kind)) {
                 write!(text, " {kind}={value}").expect("writing to a string");
             }
             text.push('}');

@@ -134,12 +134,11 @@ impl Client {
                 Verdict::Wait { proof, wait } => {
                     let until = arrived + routing.wait;
                     self.served.waits.increment();
-                    wish = match cluster.catch_up(&wait, until).await {
-                        Ok(()) => Wish::Read(proof, why),
-                        Err(_) => {
-                            self.served.timeouts.increment();
-                            Wish::Primary(Reason::WaitExpired)
-                        }
+                    wish = if cluster.catch_up(&wait, until).await.is_ok() {
+                        Wish::Read(proof, why)
+                    } else {
+                        self.served.timeouts.increment();
+                        Wish::Primary(Reason::WaitExpired)
                     };
                 }
                 Verdict::NoPrimary { proof, reason } => {

@@ -29,7 +29,7 @@ pub(super) enum ReadError {
     Frame(#[from] FrameError),
     #[error("message longer than {limit} bytes")]
     TooLong { limit: usize },
-    #[error("message of unknown type {:?}", char::from(*tag))]
+    #[error("invalid frontend message type {tag}")]
     Unknown { tag: u8 },
 }
 

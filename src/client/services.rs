@@ -198,7 +198,8 @@ impl Served {
             user: destination.server_user.clone(),
             password: destination.server_password.clone(),
             database: destination.server_database.clone(),
-            application_name: "howdah".to_owned(),
+            // Reported to clients that give none of their own, and what RESET goes back to: as on a server of their own.
+            application_name: String::new(),
             options: Vec::new(),
             timeout: destination.pool.connect_timeout,
         };

@@ -105,21 +105,31 @@ pub struct Unexpected {
     pub tag: u8,
 }
 
+/// Whether a Sync must follow what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sync {
+    /// None must.
+    Done,
+    /// One must.
+    Due,
+    /// One must, and the server passes over everything before it.
+    Skipping,
+}
+
 /// All that one server still owes.
 #[derive(Debug)]
 pub struct Replies<N> {
     queue: VecDeque<Expected<N>>,
     status: TransactionStatus,
     copying_in: bool,
-    /// Messages were sent that a Sync must still follow.
-    unsynced: bool,
+    sync: Sync,
     /// Parse messages sent, since somebody last asked.
     parses: u64,
 }
 
 impl<N> Default for Replies<N> {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), status: TransactionStatus::Idle, copying_in: false, unsynced: false, parses: 0 }
+        Self { queue: VecDeque::new(), status: TransactionStatus::Idle, copying_in: false, sync: Sync::Done, parses: 0 }
     }
 }
 
@@ -145,7 +155,7 @@ impl<N> Replies<N> {
     /// Whether the server is idle outside any transaction, owes nothing and expects nothing.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.is_empty() && self.status == TransactionStatus::Idle && !self.copying_in && !self.unsynced
+        self.is_empty() && self.status == TransactionStatus::Idle && !self.copying_in && self.sync == Sync::Done
     }
 
     /// Takes note of a message that is on its way to the server.
@@ -160,9 +170,9 @@ impl<N> Replies<N> {
         }
         self.parses += u64::from(kind == Kind::Parse);
         match kind {
-            Kind::Sync => self.unsynced = false,
+            Kind::Sync => self.sync = Sync::Done,
             Kind::Parse | Kind::Bind | Kind::Describe | Kind::Close | Kind::Execute | Kind::Refused => {
-                self.unsynced = true;
+                self.sync = Sync::Due;
             }
             Kind::Query | Kind::Function | Kind::CopyEnd | Kind::Answered(_) => {}
         }
@@ -188,7 +198,13 @@ impl<N> Replies<N> {
     /// Whether messages were sent that a Sync must still follow.
     #[must_use]
     pub const fn is_unsynced(&self) -> bool {
-        self.unsynced
+        !matches!(self.sync, Sync::Done)
+    }
+
+    /// Whether the server passes over everything until the next Sync, because something failed.
+    #[must_use]
+    pub const fn is_skipping(&self) -> bool {
+        matches!(self.sync, Sync::Skipping)
     }
 
     /// Whether the next answer is the client's; true when nothing is outstanding.
@@ -224,7 +240,7 @@ impl<N> Replies<N> {
             _ => self.drop_copy_ends(),
         }
         let mut verdict = self.verdict();
-        let Some(kind) = self.queue.front().map(|entry| entry.kind) else { return self.unasked(tag) };
+        let Some(kind) = self.queue.front().map(|entry| entry.kind) else { return Self::unasked(tag) };
         let event = match (tag, kind) {
             (tag::PARSE_COMPLETE, Kind::Parse)
             | (tag::BIND_COMPLETE, Kind::Bind)
@@ -233,6 +249,10 @@ impl<N> Replies<N> {
             | (tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED, Kind::Execute) => self.done(),
             (tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE, Kind::Query) => {
                 self.copying_in = false;
+                // The end of the copy that this completes, so that it does not count as the next one's.
+                if let Some(end) = self.queue.iter().position(|entry| entry.kind == Kind::CopyEnd) {
+                    self.queue.remove(end);
+                }
                 Event::Command
             }
             (tag::PARAMETER_DESCRIPTION, Kind::Describe)
@@ -266,7 +286,7 @@ impl<N> Replies<N> {
     }
 
     /// A message though nothing was asked: only a farewell is allowed.
-    fn unasked(&self, tag: u8) -> Result<(Verdict, Event<N>), Unexpected> {
+    fn unasked(tag: u8) -> Result<(Verdict, Event<N>), Unexpected> {
         if tag == tag::ERROR_RESPONSE {
             return Ok((Verdict::Relay, Event::Failed(Vec::new())));
         }
@@ -295,7 +315,9 @@ impl<N> Replies<N> {
             index > before || entry.kind != Kind::Sync
         });
         let extended = self.queue.front().is_some_and(|entry| entry.kind == Kind::Execute);
-        self.unsynced = extended && !self.queue.iter().any(|entry| entry.kind == Kind::Sync);
+        if extended && !self.queue.iter().any(|entry| entry.kind == Kind::Sync) {
+            self.sync = Sync::Due;
+        }
         Event::CopyIn
     }
 
@@ -309,6 +331,9 @@ impl<N> Replies<N> {
         }
         while self.queue.front().is_some_and(|entry| entry.kind != Kind::Sync) {
             notes.extend(self.queue.pop_front().and_then(|entry| entry.note));
+        }
+        if self.queue.is_empty() {
+            self.sync = Sync::Skipping;
         }
         notes.reverse();
         if kind == Kind::Refused { Event::Refused(notes) } else { Event::Failed(notes) }
@@ -337,7 +362,8 @@ mod tests {
         (relayed, replies)
     }
 
-    use Kind::{Answered, Bind, Close, CopyEnd, Describe, Execute, Parse, Query, Sync};
+    use Kind::{Answered, Bind, Close, CopyEnd, Describe, Execute, Parse, Query};
+    const SYNC: Kind = Kind::Sync;
     use Whose::{Client, Ours};
 
     #[test]
@@ -350,7 +376,7 @@ mod tests {
             (Execute, Client),
             (Close, Ours),
             (Answered(b'3'), Client),
-            (Sync, Client),
+            (SYNC, Client),
         ];
         let (relayed, replies) = run(&sent, "CZ12TDDC3Z");
         assert_eq!(relayed, "2TDDC3Z");
@@ -359,7 +385,7 @@ mod tests {
 
     #[test]
     fn an_error_drops_what_the_server_skips_and_no_more() {
-        let sent = [(Parse, Client), (Bind, Client), (Answered(b'1'), Client), (Execute, Client), (Sync, Client)];
+        let sent = [(Parse, Client), (Bind, Client), (Answered(b'1'), Client), (Execute, Client), (SYNC, Client)];
         let mut replies = Replies::default();
         for (note, (kind, whose)) in sent.iter().chain(&[(Query, Client)]).enumerate() {
             replies.expect(*kind, *whose, Some(note));
@@ -377,18 +403,18 @@ mod tests {
     #[test]
     fn copy_in_ignores_syncs_before_its_end() {
         // libpq sends Sync after Execute, and again after CopyDone.
-        let (relayed, mut replies) = run(&[(Bind, Client), (Execute, Client), (Sync, Client)], "2G");
+        let (relayed, mut replies) = run(&[(Bind, Client), (Execute, Client), (SYNC, Client)], "2G");
         assert_eq!(relayed, "2G");
         assert!(replies.copying_in());
         replies.expect(CopyEnd, Client, None);
-        replies.expect(Sync, Client, None);
+        replies.expect(SYNC, Client, None);
         assert!(replies.on(b'C', 0).is_ok() && replies.on(b'Z', b'I').is_ok());
         assert!(replies.is_clean());
     }
 
     #[test]
     fn copy_in_that_was_pipelined_keeps_the_last_sync() {
-        let sent = [(Execute, Client), (Sync, Client), (CopyEnd, Client), (Sync, Client)];
+        let sent = [(Execute, Client), (SYNC, Client), (CopyEnd, Client), (SYNC, Client)];
         let (relayed, replies) = run(&sent, "GCZ");
         assert_eq!(relayed, "GCZ");
         assert!(replies.is_clean());

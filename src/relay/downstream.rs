@@ -58,7 +58,11 @@ impl Relay<'_> {
         }
         match event {
             Event::None | Event::CopyIn => {}
-            Event::Command => self.session.on_command(replies.front_note(), body, carried),
+            Event::Command => {
+                if let Some(note) = replies.front_note() {
+                    self.session.on_command(note, body, carried);
+                }
+            }
             Event::Parameter => {
                 let hidden = parameter(body).is_none_or(|(name, _)| !Parameters::concerns_clients(name));
                 self.session.on_reply(Event::Parameter, frame.tag, body, carried);

@@ -88,6 +88,22 @@ impl Parting {
     }
 }
 
+/// Whether the client has heard anything of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Nothing,
+    Something,
+}
+
+/// Whether the client's half of the connection is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    /// It is.
+    On,
+    /// Its end was seen behind pipelined messages.
+    Ended,
+}
+
 /// One batch on its way.
 struct Relay<'a> {
     client: &'a mut Wire,
@@ -97,16 +113,15 @@ struct Relay<'a> {
     down: Outbox,
     hold: Hold,
     acknowledge: Option<&'a mut (dyn FnMut() + Send)>,
-    /// Whether anything was written to the client.
-    said: bool,
+    /// What the client has heard.
+    heard: Heard,
     /// What a message that streams through is to become.
     streaming: Verdict,
     /// The server's last error.
     error: Option<SqlState>,
     /// The server said farewell.
     fatal: bool,
-    /// The client half of the connection is not watched any more: its end was seen behind pipelined messages.
-    client_ended: bool,
+    watch: Watch,
     /// Notes of what succeeded while answers were held, to be unsaid.
     held_notes: Vec<Note>,
 }
@@ -160,11 +175,11 @@ impl<'a> Relay<'a> {
             down: Outbox::default(),
             hold,
             acknowledge,
-            said: false,
+            heard: Heard::Nothing,
             streaming: Verdict::Relay,
             error: None,
             fatal: false,
-            client_ended: false,
+            watch: Watch::On,
             held_notes: Vec::new(),
         }
     }
@@ -192,7 +207,7 @@ impl Relay<'_> {
                 return Outcome::Done(self.part());
             }
             match self.wait().await {
-                Happened::Written => {}
+                Happened::Written | Happened::ClientSpoke => {}
                 Happened::ServerSpoke => match self.downstream() {
                     Ok(()) if self.is_refused() => return self.elsewhere(),
                     Ok(()) => {}
@@ -203,8 +218,7 @@ impl Relay<'_> {
                     }
                 },
                 Happened::ServerEnded => return self.server_ended().await,
-                Happened::ClientSpoke => {}
-                Happened::ClientEnded if self.client.unframed() > 0 => self.client_ended = true,
+                Happened::ClientEnded if self.client.unframed() > 0 => self.watch = Watch::Ended,
                 Happened::ClientEnded | Happened::ClientFailed => return Outcome::ClientGone,
             }
         }
@@ -232,7 +246,7 @@ impl Relay<'_> {
 
     /// Whether a standby refused what the primary would do, and the client has not heard of it.
     fn is_refused(&self) -> bool {
-        self.hold == Hold::Answers && !self.said && (self.fatal || self.error.is_some_and(is_refusal))
+        self.hold == Hold::Answers && self.heard == Heard::Nothing && (self.fatal || self.error.is_some_and(is_refusal))
     }
 
     fn elsewhere(mut self) -> Outcome {
@@ -247,7 +261,7 @@ impl Relay<'_> {
 
     async fn server_ended(mut self) -> Outcome {
         self.server.break_off("closed by the server");
-        if self.hold == Hold::Answers && !self.said {
+        if self.hold == Hold::Answers && self.heard == Heard::Nothing {
             return self.elsewhere();
         }
         let notes = self.server.replies.abandon();

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use super::{Hold, Relay};
+use super::{Heard, Hold, Relay, Watch};
 use crate::net::wire::Filled;
 
 /// What ended the wait.
@@ -56,7 +56,7 @@ impl Relay<'_> {
 
     fn poll_downstream(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
         if !self.down.is_empty() && self.hold == Hold::No {
-            self.said = true;
+            self.heard = Heard::Something;
             match self.client.poll_send(cx, &mut self.down, self.server.wire.bytes()) {
                 // Back-pressure: the server is not read while the client does not take its bytes.
                 Poll::Pending => return Poll::Pending,
@@ -76,7 +76,7 @@ impl Relay<'_> {
 
     /// Watches the client, so that its end is noticed and its next messages are at hand; bounded by the buffer.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
-        if self.client_ended || !self.client.has_room() {
+        if self.watch == Watch::Ended || !self.client.has_room() {
             return Poll::Pending;
         }
         match self.client.poll_fill(cx, 1) {

@@ -37,9 +37,8 @@ impl Session {
     fn apply(&mut self, command: &Command, body: &[u8], carried: &mut Carried) {
         match command {
             Command::Commit { .. } if body.starts_with(b"COMMIT") => self.committed(),
-            Command::Commit { .. } | Command::Rollback { .. } => self.rolled_back(),
             Command::PrepareTransaction if body.starts_with(b"PREPARE TRANSACTION") => self.committed(),
-            Command::PrepareTransaction => self.rolled_back(),
+            Command::Commit { .. } | Command::Rollback { .. } | Command::PrepareTransaction => self.rolled_back(),
             Command::Savepoint(name) => self.each_ledger(|ledger| ledger.savepoint(name.clone())),
             Command::Release(name) => self.each_ledger(|ledger| ledger.release(name)),
             Command::RollbackTo(name) => {

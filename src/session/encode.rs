@@ -78,6 +78,8 @@ impl Session {
             up.out.make(|out| frontend::put_query(out, &begun.text));
             up.replies.expect(Kind::Query, Whose::Ours, Some(Note::Begin));
             up.carried.unnamed = None;
+            // Sent once, even if the batch that follows goes out in pieces.
+            self.tx = Tx::Open(TransactionStatus::InTransaction);
         }
     }
 
@@ -85,7 +87,8 @@ impl Session {
     pub fn encode(&mut self, batch: Batch<'_>, plan: &Plan, up: &mut Upstream<'_>) {
         let steps = plan.steps.iter().map(Some).chain(std::iter::repeat(None));
         for ((frame, body), step) in batch.messages().zip(steps) {
-            if !frame.is_start() {
+            // What the server passes over has no answer and no effect.
+            if !frame.is_start() || (up.replies.is_skipping() && frame.tag != tag::SYNC) {
                 up.relay(frame);
                 continue;
             }
@@ -217,6 +220,10 @@ impl Session {
                 up.supply(statement);
                 put_bind(frame, length, bind, &statement.server_name(), up);
             }
+            None if is_strange(bind.statement, up.carried) => {
+                refuse(unknown_statement(bind.statement), up);
+                return;
+            }
             // Unknown here: the server says so, in its own words, or knows it from SQL's PREPARE.
             None => up.relay(frame),
         }
@@ -230,10 +237,17 @@ impl Session {
     }
 
     fn encode_describe(&mut self, frame: Frame, body: &[u8], up: &mut Upstream<'_>) {
-        let statement = match frontend::object(body) {
-            Ok((Object::Statement, name)) => self.statement(name).cloned().map(|statement| (name, statement)),
+        let named = match frontend::object(body) {
+            Ok((Object::Statement, name)) => Some(name),
             _ => None,
         };
+        let statement = named.and_then(|name| self.statement(name).cloned().map(|statement| (name, statement)));
+        if let (Some(name), None) = (named, &statement)
+            && is_strange(name, up.carried)
+        {
+            refuse(unknown_statement(name), up);
+            return;
+        }
         match statement {
             Some(([], statement)) => {
                 up.supply_unnamed(&statement);
@@ -285,6 +299,19 @@ impl Session {
         let statement = portal.parsed.clone().unwrap_or(Parsed { command: Command::Other, set_configs: Vec::new() });
         Some(Note::Executed { statement, effects })
     }
+}
+
+/// Whether a name that the client does not know stands for something of Howdah's, or of another client's, on the server.
+fn is_strange(name: &[u8], carried: &Carried) -> bool {
+    if name.is_empty() { carried.unnamed.is_some() } else { name.starts_with(b"howdah_") }
+}
+
+fn unknown_statement(name: &[u8]) -> Report {
+    let words = match name {
+        [] => "unnamed prepared statement does not exist".to_owned(),
+        name => format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name)),
+    };
+    Report::error(SqlState::INVALID_SQL_STATEMENT_NAME, words)
 }
 
 /// Has the server fail, so that it rolls back and skips as it would have, and words the error here.

@@ -286,8 +286,8 @@ impl Session {
     }
 
     /// One statement of a Query is done; `note` is that of its entry.
-    pub fn on_command(&mut self, note: Option<&mut Note>, body: &[u8], carried: &mut Carried) {
-        let Some(Note::Query { statements, effects, done }) = note else { return };
+    pub fn on_command(&mut self, note: &mut Note, body: &[u8], carried: &mut Carried) {
+        let Note::Query { statements, effects, done } = note else { return };
         let statement = statements.get(*done).cloned();
         *done += 1;
         if let Some(statement) = statement {

@@ -132,7 +132,8 @@ impl Session {
         if let Some(answer) = self.answer(batch, plan) {
             return Intent::Answer(answer);
         }
-        Intent::Run { work: self.work(strictest.as_ref(), unknown), hint: found }
+        let decisive = strictest.as_ref().filter(|analysis| !unknown || analysis.class() != Class::Read);
+        Intent::Run { work: self.work(decisive), hint: found }
     }
 
     fn step(
@@ -156,7 +157,7 @@ impl Session {
             tag::PARSE => {
                 let Ok(parse) = Parse::open(body) else { return (Step::Pass, Known::Unknown) };
                 let statement = make_statement(&self.registry, parse, analyse);
-                let known = Known::Analysis(statement.analysis.clone());
+                let known = Known::Analysis(statement.analysis);
                 return (Step::Parse(statement), known);
             }
             tag::BIND => match Bind::open(body) {
@@ -181,11 +182,12 @@ impl Session {
             return Known::Nothing;
         }
         let statement = if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) };
-        statement.map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis.clone()))
+        statement.map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis))
     }
 
-    fn work(&self, strictest: Option<&Analysis>, unknown: bool) -> Work {
-        let read = strictest.filter(|_| !unknown).and_then(Analysis::read_only);
+    /// What to ask for a batch whose strictest statement is `strictest`; `None` when nobody knows.
+    fn work(&self, strictest: Option<&Analysis>) -> Work {
+        let read = strictest.and_then(Analysis::read_only);
         match &self.tx {
             Tx::Open(_) => Work::Transaction,
             Tx::Deferred(begun) => match read {
@@ -339,10 +341,13 @@ fn text_of(frame: Frame, body: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// A text, the command that it is, and the unnamed statement that its batch leaves behind.
+type Lone<'a> = (&'a [u8], &'a Command, Option<Arc<Statement>>);
+
 /// The one command of a batch that is nothing else: a Query, or an unnamed Parse, Bind, Describe, Execute, Sync.
 ///
 /// Also gives the unnamed statement that the batch leaves behind.
-fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<(&'a [u8], &'a Command, Option<Arc<Statement>>)> {
+fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<Lone<'a>> {
     let text = text_of(*batch.frames.first()?, batch.frames.first()?.body(batch.buffer))?;
     if let ([Step::Query { statements, .. }], [_]) = (&plan.steps[..], batch.frames) {
         let [Parsed { command, set_configs }] = &statements[..] else { return None };
@@ -352,9 +357,8 @@ fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<(&'a [u8], &'a C
     let mut tags = batch.frames.iter().map(|frame| frame.tag).filter(|kind| *kind != tag::DESCRIBE);
     let expected = [tag::PARSE, tag::BIND, tag::EXECUTE, tag::SYNC];
     let unnamed = batch.messages().all(|(frame, body)| match frame.tag {
-        tag::PARSE => body.first() == Some(&0),
         tag::BIND => body.starts_with(b"\0\0"),
-        tag::EXECUTE => body.first() == Some(&0),
+        tag::PARSE | tag::EXECUTE => body.first() == Some(&0),
         tag::DESCRIBE => body.get(1) == Some(&0),
         _ => true,
     });

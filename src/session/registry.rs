@@ -4,7 +4,7 @@
 //! client or server knows it.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -93,9 +93,7 @@ impl Registry {
 
     /// The one statement with this text and these types; `analyse` is asked only for a new one.
     pub fn intern(&self, text: &[u8], types: &[u8], analyse: impl FnOnce() -> Analysis) -> Arc<Statement> {
-        let mut hasher = FixedState::default().build_hasher();
-        (text, types).hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = FixedState::default().hash_one((text, types));
         let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
         let same = |statement: &Arc<Statement>| *statement.text == *text && *statement.types == *types;

@@ -174,7 +174,7 @@ impl Ledger {
         }
     }
 
-    /// RESET ALL: everything but the role and the session's user (`GUC_NO_RESET_ALL`, src/backend/utils/misc/guc_tables.c).
+    /// RESET ALL: everything but the role and the session's user (`GUC_NO_RESET_ALL`, `src/backend/utils/misc/guc_tables.c`).
     pub fn reset_all(&mut self) {
         let identity = [ROLE, AUTHORIZATION].map(|name| (name, self.current.get(name).cloned()));
         let mut settings = (*self.startup).clone();

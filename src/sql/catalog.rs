@@ -6,7 +6,7 @@
 //! functions are not looked at. A replica's refusal (25006) is the net below.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
 
@@ -38,7 +38,7 @@ pub(super) enum Trust {
 /// What must be asked of the primary, in this order; `build` takes the answers. PostgreSQL 13 and newer.
 pub const QUERIES: &[&str] = &[
     // Functions: schema, name, whether volatile; an aggregate is as volatile as the functions it is made of.
-    "SELECT n.nspname, p.proname, bool_or(p.provolatile = 'v' OR t.provolatile = 'v' OR f.provolatile = 'v') \
+    "SELECT n.nspname, p.proname, bool_or('v' IN (p.provolatile, coalesce(t.provolatile, 'i'), coalesce(f.provolatile, 'i'))) \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid \
      LEFT JOIN pg_catalog.pg_proc t ON t.oid = a.aggtransfn LEFT JOIN pg_catalog.pg_proc f ON f.oid = a.aggfinalfn \
@@ -70,9 +70,7 @@ struct Defined {
 /// Makes a catalog of the answers to [`QUERIES`].
 #[must_use]
 pub fn build(answers: &[Vec<Row>], version: u64) -> Catalog {
-    let mut hasher = FixedState::default().build_hasher();
-    answers.hash(&mut hasher);
-    let mut catalog = Catalog { version, seed: hasher.finish(), ..Catalog::default() };
+    let mut catalog = Catalog { version, seed: FixedState::default().hash_one(answers), ..Catalog::default() };
     let rows = |index: usize| answers.get(index).map(Vec::as_slice).unwrap_or_default();
     let text = |row: &Row, column: usize| row.get(column).cloned().flatten();
     for row in rows(2) {

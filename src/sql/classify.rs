@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn writes_and_why() {
-        use WriteReason::{Function, Into, ModifyingCte, Relation, RowLock, Session, Statement};
+        use WriteReason::Statement;
         let catalog = sample();
         let is = |reason, texts: &[&str]| check(&catalog, Class::Write(reason), texts);
         is(
@@ -178,6 +178,13 @@ mod tests {
                 "analyze a",
             ],
         );
+    }
+
+    #[test]
+    fn queries_that_write_and_why() {
+        use WriteReason::{Into, ModifyingCte, RowLock};
+        let catalog = sample();
+        let is = |reason, texts: &[&str]| check(&catalog, Class::Write(reason), texts);
         is(
             RowLock,
             &[
@@ -195,6 +202,13 @@ mod tests {
                 "select * from (with w as (delete from a returning x) select x from w) q",
             ],
         );
+    }
+
+    #[test]
+    fn what_queries_touch_makes_them_writes() {
+        use WriteReason::{Function, Relation, Session};
+        let catalog = sample();
+        let is = |reason, texts: &[&str]| check(&catalog, Class::Write(reason), texts);
         is(
             Function,
             &[

@@ -51,11 +51,10 @@ impl<'a> Walk<'a> {
     fn reads_named(&self, schema: Option<&str>, name: &str) -> Flow {
         match self.catalog.relation(schema, name) {
             Some(Trust::Plain) => ControlFlow::Continue(()),
-            Some(Trust::Doubtful) => ControlFlow::Break(WriteReason::Relation),
             None if schema.is_none() && self.local.contains(name) => ControlFlow::Continue(()),
             None if self.catalog.is_unknown() => ControlFlow::Break(WriteReason::CatalogUnknown),
-            // Made since the catalog was loaded, or a system's: the primary has it in any case.
-            None => ControlFlow::Break(WriteReason::Relation),
+            // Doubtful, made since the catalog was loaded, or a system's: the primary has it in any case.
+            Some(Trust::Doubtful) | None => ControlFlow::Break(WriteReason::Relation),
         }
     }
 
@@ -116,11 +115,7 @@ impl Visitor for Walk<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
         match factor {
-            TableFactor::Table { name, args: Some(_), .. } => {
-                self.called = Some(name.clone());
-                self.calls(name)
-            }
-            TableFactor::Function { name, .. } => {
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
                 self.called = Some(name.clone());
                 self.calls(name)
             }
