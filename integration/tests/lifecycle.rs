@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use howdah_integration::session::{Login, eventually, rows};
 use howdah_integration::suite::{self, Env, Subject};
+use howdah_integration::wire::{self, Wire};
 use howdah_integration::{Howdah, howdah};
 use tokio::process::Command;
 
@@ -146,11 +147,15 @@ async fn clients_that_hang_up_leave_nothing(env: &Env) {
     let howdah = Howdah::start(&env.cluster, &[("pool.size", "2")]).await;
     let login = Login::app(howdah.port);
     for _ in 0..6 {
-        // In the middle of a statement, in a transaction, with a result half read.
-        let client = login.connect().await.unwrap();
-        let running = tokio::spawn(async move { client.batch_execute("BEGIN; SELECT pg_sleep(30)").await });
+        // In the middle of a statement and a transaction; with a result half read.
+        let mut client = Wire::connect(&login).await;
+        client.send(&wire::query("BEGIN; SELECT pg_sleep(30)")).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
-        running.abort();
+        drop(client);
+        let mut client = Wire::connect(&login).await;
+        client.send(&wire::query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)")).await;
+        client.receive().await;
+        drop(client);
     }
     // Both servers of the pool are free again, or replaced, long before those statements would end.
     let next = async {
