@@ -219,7 +219,7 @@ pub fn describe(message: &Message) -> String {
             for (kind, value) in fields(&message.body).into_iter().filter(|(kind, _)| !"FLR".contains(*kind)) {
                 write!(text, " {kind}={value}").expect("writing to a string");
             }
-            text.push_str(" }");
+            text.push('}');
         }
         _ => write!(text, " {}", message.body.escape_ascii()).expect("writing to a string"),
     }

@@ -24,6 +24,8 @@ fn main() -> std::process::ExitCode {
             all_replicas_gone_and_back,
             replica_restarts_under_open_connections,
             roles_do_not_depend_on_order,
+            every_committed_write_is_read,
+            reads_return_to_replicas_after_a_write,
             promotion_is_followed,
         ],
     )
@@ -126,6 +128,53 @@ async fn roles_do_not_depend_on_order(env: &Env) {
         rows(&client, "CREATE TABLE IF NOT EXISTS ordered (n int); INSERT INTO ordered VALUES (1)").await.unwrap();
     }
     env.assert_only_on_primary("INSERT INTO ordered%").await;
+}
+
+/// `consistency: database`: what any client has committed, every client reads, whether replicas are
+/// quick, paused or on their way back.
+async fn every_committed_write_is_read(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[]).await;
+    let login = Login::app(howdah.port);
+    let writer = login.connect().await.unwrap();
+    rows(&writer, "CREATE TABLE seen (n int)").await.unwrap();
+    let readers = futures_util::future::try_join_all((0..4).map(|_| login.connect())).await.unwrap();
+    for round in 0..600_usize {
+        match round % 200 {
+            50 => env.cluster.replicas()[0].pause_replay().await,
+            100 => env.cluster.replicas()[1].pause_replay().await,
+            150 => {
+                for replica in env.cluster.replicas() {
+                    replica.resume_replay().await;
+                }
+            }
+            _ => {}
+        }
+        rows(&writer, "INSERT INTO seen VALUES (1)").await.unwrap();
+        let reads = readers.iter().map(|reader| rows(reader, "SELECT count(*) FROM seen AS marker_seen"));
+        for read in futures_util::future::try_join_all(reads).await.unwrap() {
+            assert_eq!(read[0][0].as_deref(), Some((round + 1).to_string().as_str()), "a stale read in round {round}");
+        }
+    }
+    let calls = env.cluster.calls("%marker_seen%").await;
+    eprintln!("  reads right behind writes: {calls}");
+    assert!(calls.on_replicas() > 0, "replicas had their part in this: {calls}");
+}
+
+/// A write some time ago is no reason to keep reads on the primary: replicas have it since long.
+async fn reads_return_to_replicas_after_a_write(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[("clusters.main.monitor.interval", "10s")]).await;
+    let client = Login::app(howdah.port).connect().await.unwrap();
+    rows(&client, "CREATE TABLE returned (n int)").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    env.cluster.forget_calls().await;
+    for _ in 0..10 {
+        rows(&client, "INSERT INTO returned VALUES (1)").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for _ in 0..10 {
+            rows(&client, "SELECT count(*) FROM returned AS marker_returned").await.unwrap();
+        }
+    }
+    env.assert_mostly_on_replicas("%marker_returned%").await;
 }
 
 /// Promotes a replica by hand and stops the old primary: in a cluster of its own, with both orders

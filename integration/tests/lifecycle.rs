@@ -147,10 +147,14 @@ async fn clients_that_hang_up_leave_nothing(env: &Env) {
     let howdah = Howdah::start(&env.cluster, &[("pool.size", "2")]).await;
     let login = Login::app(howdah.port);
     for _ in 0..6 {
-        // In the middle of a statement, in a transaction, with a result half read.
+        // In the middle of a statement and a transaction; with a result half read.
         let mut client = Wire::connect(&login).await;
         client.send(&wire::query("BEGIN; SELECT pg_sleep(30)")).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(client);
+        let mut client = Wire::connect(&login).await;
+        client.send(&wire::query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)")).await;
+        client.receive().await;
         drop(client);
     }
     // Both servers of the pool are free again, or replaced, long before those statements would end.

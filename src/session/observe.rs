@@ -127,7 +127,7 @@ impl Session {
                 }
             }
             if plan.effects.has(Effects::DDL) {
-                plan.vacated = text_of(frame, body).and_then(command::vacated_database).or(plan.vacated.take());
+                plan.vacated = text_of(frame, body).and_then(command::vacated_database).or_else(|| plan.vacated.take());
             }
             found = found.or_else(|| text_of(frame, body).and_then(hint::parse));
             plan.steps.push(step);

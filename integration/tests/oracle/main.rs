@@ -33,6 +33,7 @@ const SILENCE: &str = "… and then nothing for three seconds";
 
 /// What every script finds.
 const OBJECTS: &str = "
+    SET lock_timeout = '2s';
     DROP SCHEMA IF EXISTS oracle CASCADE;
     CREATE SCHEMA oracle AUTHORIZATION app;
     SET ROLE app;
@@ -70,7 +71,11 @@ async fn conversations_are_the_same(env: &Env) {
     let superuser = Login::superuser(env.cluster.primary().port).database("app").connect().await.unwrap();
     let mut different = Vec::new();
     for script in &scripts {
-        let expected = run(env, &superuser, script, env.cluster.primary().port, Writes::Whole).await;
+        let primary = env.cluster.primary().port;
+        let mut expected = run(env, &superuser, script, primary, Writes::Whole).await;
+        if expected.len() == 1 && expected[0].starts_with('…') {
+            expected = run(env, &superuser, script, primary, Writes::Whole).await;
+        }
         assert!(!expected.iter().any(|heard| heard == SILENCE), "{}: PostgreSQL itself: {expected:?}", script.name);
         for writes in [Writes::Whole, Writes::ByteByByte] {
             let got = run(env, &superuser, script, env.port(), writes).await;
@@ -96,9 +101,15 @@ enum Writes {
 
 /// Runs one script on objects made anew, and tells all that it heard.
 async fn run(env: &Env, superuser: &Client, script: &Script, port: u16, writes: Writes) -> Vec<String> {
-    rows(superuser, OBJECTS).await.unwrap();
-    env.cluster.caught_up(env.cluster.primary()).await;
+    if rows(superuser, OBJECTS).await.is_err() {
+        // Said in place of an answer: the run before has left this one nothing to begin with.
+        rows(superuser, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = 'app'")
+            .await
+            .unwrap();
+        return vec!["… a server was left behind that holds a lock".into()];
+    }
     let mut heard = Vec::new();
+    env.cluster.caught_up(env.cluster.primary()).await;
     let talking = talk(script, port, writes, &mut heard);
     if tokio::time::timeout(Duration::from_secs(3), talking).await.is_err() {
         heard.push(SILENCE.into());
@@ -136,9 +147,17 @@ async fn hear_until(wire: &mut Wire, tag: u8, heard: &mut Vec<String>) {
     }
 }
 
-/// A message as text, without what differs between two runs on one server.
+/// A message as text, without what differs between two runs on one server, and without the place in
+/// PostgreSQL's source that an error comes from: some errors are Howdah's to give.
 fn normal(message: &Message) -> String {
-    if message.tag == b'T' { row_description(&message.body) } else { describe(message) }
+    match message.tag {
+        b'T' => row_description(&message.body),
+        b'E' | b'N' => {
+            let text = describe(message);
+            text.split(" F=").next().unwrap_or_default().trim_end_matches('}').to_owned()
+        }
+        _ => describe(message),
+    }
 }
 
 /// Columns without the table's OID: tables are made anew for every run.
