@@ -3,11 +3,19 @@
 //! Text in, class and commands out. This room knows neither clusters nor sessions, and it never
 //! raises an error about SQL: what it does not understand is a write, and the server judges it.
 
+mod cache;
 pub mod catalog;
 pub mod classify;
 pub mod command;
+mod effects;
+pub mod functions;
 pub mod hint;
+mod normal;
 pub mod scan;
+mod split;
+mod walk;
+
+pub use cache::Classifier;
 
 /// What kind of thing a statement text does; several statements take the strictest class of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +105,7 @@ impl Effects {
     }
 }
 
-/// What is known of one statement text.
+/// What is known of one statement text. One whose class is [`Class::Read`] comes from `classify` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Analysis {
     /// The strictest class of its statements.
@@ -106,4 +114,22 @@ pub struct Analysis {
     pub effects: Effects,
     /// A hash of the text without comments and literals: equal for statements of one shape.
     pub fingerprint: u64,
+    /// Set by `classify` alone, so that no other room can make a proof out of a class it wrote itself.
+    proven: bool,
+}
+
+// === impl Analysis ===
+
+impl Analysis {
+    /// The analysis of a text that must run on the primary.
+    #[must_use]
+    pub const fn write(reason: WriteReason, effects: Effects, fingerprint: u64) -> Self {
+        Self { class: Class::Write(reason), effects, fingerprint, proven: false }
+    }
+
+    /// The proof that the text may run on a replica; `None` for a write.
+    #[must_use]
+    pub fn read_only(&self) -> Option<classify::ReadOnly> {
+        (self.proven && self.class == Class::Read).then(classify::ReadOnly::of_a_read)
+    }
 }
