@@ -51,7 +51,7 @@ pub enum Origin {
     User,
 }
 
-/// Whether PostgreSQL may read `t.name` as the call `name(t)` (ParseFuncOrColumn in parse_func.c).
+/// Whether PostgreSQL may read `t.name` as the call `name(t)` (`ParseFuncOrColumn` in `parse_func.c`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstArgument {
     /// The first argument takes a row: a composite or a polymorphic type.
@@ -242,7 +242,7 @@ impl Catalog {
     pub fn relation(&self, schema: Option<&str>, name: &str) -> Result<(), WriteReason> {
         // PostgreSQL's own catalogs are found before anything else of that name. They are replicated, but half of
         // them are views of the node's state, and nobody reads them often enough to be worth telling apart.
-        let own = schema.map_or(name.starts_with("pg_"), |s| s == "information_schema" || s.starts_with("pg_"));
+        let own = schema == Some("information_schema") || schema.unwrap_or(name).starts_with("pg_");
         if own {
             return Err(WriteReason::Relation);
         }

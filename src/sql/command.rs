@@ -183,7 +183,7 @@ pub fn may_have_commands(text: &[u8]) -> bool {
     effects::survey(text).effects.has(super::Effects::COMMANDS)
 }
 
-/// How many tokens of a statement are looked at; longer SETs and set_config calls are not understood.
+/// How many tokens of a statement are looked at; longer SETs and `set_config` calls are not understood.
 const HEAD: usize = 1024;
 
 /// The beginning of a statement.

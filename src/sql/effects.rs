@@ -35,6 +35,9 @@ const DEPTH_LIMIT: usize = 48;
 /// deepen the tree by one.
 const CHAIN_LIMIT: u32 = 2048;
 
+/// How many joins may wait for their conditions (`a JOIN b JOIN c ON … ON …`).
+const JOIN_LIMIT: u32 = 8;
+
 /// The effects of a text, and what is plain of its class.
 pub(super) fn survey(text: &[u8]) -> Survey {
     let mut surveyor = Surveyor::new(text);
@@ -45,7 +48,8 @@ pub(super) fn survey(text: &[u8]) -> Survey {
             Role::Inside => surveyor.inside(token),
             Role::End => surveyor.end(),
         }
-        surveyor.weigh(token, boundaries.depth());
+        surveyor.depth = boundaries.depth();
+        surveyor.weigh(token);
     }
     surveyor.finish()
 }
@@ -83,8 +87,12 @@ struct Surveyor<'a> {
     set_operations: u32,
     /// Operators and words since the last comma, for each level of parentheses.
     links: [u32; DEPTH_LIMIT + 1],
+    /// Joins without their condition, for each level of parentheses.
+    joins: [u32; DEPTH_LIMIT + 1],
     /// Open brackets.
     brackets: u32,
+    /// Open parentheses.
+    depth: usize,
 }
 
 // === impl Surveyor ===
@@ -101,7 +109,9 @@ impl<'a> Surveyor<'a> {
             set_config_calls: 0,
             set_operations: 0,
             links: [0; DEPTH_LIMIT + 1],
+            joins: [0; DEPTH_LIMIT + 1],
             brackets: 0,
+            depth: 0,
         }
     }
 
@@ -166,6 +176,10 @@ impl<'a> Surveyor<'a> {
         if self.follows("for") && ["update", "share", "no", "key"].iter().any(|word| is(word)) {
             self.refuse(WriteReason::RowLock);
         }
+        if is("explain") && self.verb == Verb::Explain && self.index > 0 && self.depth == 0 {
+            // No such statement, and no depth for the parser to go to.
+            self.refuse(WriteReason::Statement);
+        }
         if is("execute") && (self.verb == Verb::Explain || (self.verb == Verb::Create && self.follows("as"))) {
             self.add(Effects::COMMANDS);
         }
@@ -221,7 +235,8 @@ impl<'a> Surveyor<'a> {
     }
 
     /// Counts what can make a parser's tree deep.
-    fn weigh(&mut self, token: Token, depth: usize) {
+    fn weigh(&mut self, token: Token) {
+        let depth = self.depth;
         if depth > DEPTH_LIMIT || self.set_operations > CHAIN_LIMIT / 4 {
             self.survey.weight = Weight::TooHeavy;
             return;
@@ -230,7 +245,11 @@ impl<'a> Surveyor<'a> {
             Kind::Punctuation => match token.bytes(self.text) {
                 // In brackets a comma ends an item of the array, not the expression that the array is in.
                 b"," if self.brackets > 0 => {}
-                b"," | b";" | b"(" => self.links[depth] = 0,
+                b"," => self.links[depth] = 0,
+                b";" | b"(" => {
+                    self.links[depth] = 0;
+                    self.joins[depth] = 0;
+                }
                 b"[" => {
                     self.brackets += 1;
                     self.links[depth] += 1;
@@ -238,12 +257,29 @@ impl<'a> Surveyor<'a> {
                 b"]" => self.brackets = self.brackets.saturating_sub(1),
                 _ => {}
             },
-            Kind::Operator | Kind::Word => self.links[depth] += 1,
+            Kind::Operator => self.links[depth] += 1,
+            Kind::Word => {
+                self.links[depth] += 1;
+                self.join(token);
+            }
             _ => {}
         }
-        if self.links[depth] > CHAIN_LIMIT {
+        if self.links[depth] > CHAIN_LIMIT || self.joins[depth] > JOIN_LIMIT {
             self.survey.weight = Weight::TooHeavy;
         }
+    }
+
+    /// Counts joins whose condition is still to come: the parser goes down with each.
+    fn join(&mut self, token: Token) {
+        let before = |word| self.before[1].is_some_and(|token| token.is_word(self.text, word));
+        let joins = &self.joins[self.depth];
+        self.joins[self.depth] = if token.is_word(self.text, "join") && !before("cross") && !before("natural") {
+            joins + 1
+        } else if token.is_word(self.text, "on") || token.is_word(self.text, "using") {
+            joins.saturating_sub(1)
+        } else {
+            return;
+        };
     }
 
     fn finish(mut self) -> Survey {

@@ -26,7 +26,22 @@ pub(super) fn fingerprint(text: &[u8], seed: u64) -> u64 {
 pub(super) fn text(source: &[u8]) -> Option<String> {
     let mut bytes = Vec::with_capacity(source.len() + source.len() / 4);
     write(source, &mut bytes);
-    String::from_utf8(bytes).ok()
+    String::from_utf8(bytes).ok().map(spell_out_tables)
+}
+
+/// The parser knows `TABLE t` only as an operand of UNION and the like; it is short for `SELECT * FROM t`. (A quoted name
+/// that has these words in it becomes another one, which nobody knows: that is a write.)
+fn spell_out_tables(normal: String) -> String {
+    if !normal.contains(" table ") {
+        return normal;
+    }
+    let mut normal = normal.replace("( table ", "( select * from ").replace("; table ", "; select * from ");
+    for before in ["", " explain", " explain analyze", " explain verbose", " explain analyze verbose"] {
+        if let Some(rest) = normal.strip_prefix(before).and_then(|rest| rest.strip_prefix(" table ")) {
+            normal = format!("{before} select * from {rest}");
+        }
+    }
+    normal
 }
 
 /// Where the normal form is written to.
@@ -46,7 +61,7 @@ impl Sink for Vec<u8> {
     }
 
     fn extend_lower(&mut self, bytes: &[u8]) {
-        std::iter::Extend::extend(self, bytes.iter().map(u8::to_ascii_lowercase));
+        Extend::extend(self, bytes.iter().map(u8::to_ascii_lowercase));
     }
 }
 

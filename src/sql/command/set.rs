@@ -4,6 +4,14 @@ use super::cursor::Cursor;
 use super::{Command, Isolation, Scope, TransactionModes, transaction};
 use crate::sql::scan::{Kind, Token};
 
+/// What a parameter is set to.
+enum Setting {
+    /// DEFAULT, and LOCAL of a time zone.
+    Default,
+    /// As it is written after `SET name TO`.
+    Written(String),
+}
+
 /// What follows `SET`.
 pub(super) fn parse(mut cursor: Cursor<'_>) -> Vec<Command> {
     let mut scope = Scope::Session;
@@ -53,7 +61,7 @@ fn characteristics(cursor: Cursor<'_>, scope: Scope) -> Option<Vec<Command>> {
         ("default_transaction_deferrable", modes.deferrable.map(on_off)),
     ]
     .into_iter()
-    .filter_map(|(name, value)| Some(set(scope, name, Some(value?.to_owned()))))
+    .filter_map(|(name, value)| Some(set(scope, name, Setting::Written(value?.to_owned()))))
     .collect();
     (!commands.is_empty()).then_some(commands)
 }
@@ -77,9 +85,9 @@ fn rest(mut cursor: Cursor<'_>, scope: Scope) -> Option<Command> {
     } else if cursor.word("role") {
         ("role", word_or_string(cursor)?)
     } else if cursor.word("names") {
-        ("client_encoding", if cursor.is_end() { None } else { string_or_default(cursor)? })
+        ("client_encoding", if cursor.is_end() { Setting::Default } else { string_or_default(cursor)? })
     } else if cursor.word("schema") {
-        ("search_path", Some(one_string(cursor)?))
+        ("search_path", one_string(cursor)?)
     } else if cursor.words(&["xml", "option"]) && (cursor.is_word("document") || cursor.is_word("content")) {
         ("xmloption", word_or_string(cursor)?)
     } else {
@@ -105,10 +113,10 @@ fn generic(cursor: Cursor<'_>, scope: Scope, name: &str) -> Option<Command> {
     Some(Command::SetTransaction(modes))
 }
 
-/// A list of values up to the end, as it is written; `Some(None)` for DEFAULT.
-fn values(cursor: Cursor<'_>) -> Option<Option<String>> {
+/// A list of values up to the end.
+fn values(cursor: Cursor<'_>) -> Option<Setting> {
     if cursor.len() == 1 && cursor.is_word("default") {
-        return Some(None);
+        return Some(Setting::Default);
     }
     let mut ahead = cursor;
     loop {
@@ -121,7 +129,7 @@ fn values(cursor: Cursor<'_>) -> Option<Option<String>> {
         // A string may go on on another line.
         while matches!(token.kind, Kind::Text(_)) && ahead.string().is_some() {}
         if ahead.is_end() {
-            return cursor.rest().map(|value| Some(value.to_owned()));
+            return written(cursor);
         }
         if !ahead.mark(",") {
             return None;
@@ -129,10 +137,10 @@ fn values(cursor: Cursor<'_>) -> Option<Option<String>> {
     }
 }
 
-/// The value of `SET TIME ZONE`, in a form that `SET timezone TO` takes; `Some(None)` for LOCAL and DEFAULT.
-fn time_zone(mut cursor: Cursor<'_>) -> Option<Option<String>> {
+/// The value of `SET TIME ZONE`, in a form that `SET timezone TO` takes.
+fn time_zone(mut cursor: Cursor<'_>) -> Option<Setting> {
     if cursor.len() == 1 && (cursor.is_word("local") || cursor.is_word("default")) {
-        return Some(None);
+        return Some(Setting::Default);
     }
     if !cursor.word("interval") {
         let one = cursor.len() == 1 || cursor.is_mark("-") || cursor.is_mark("+");
@@ -148,23 +156,27 @@ fn time_zone(mut cursor: Cursor<'_>) -> Option<Option<String>> {
         _ => "",
     };
     let simple = interval.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" :+-.".contains(&byte));
-    (cursor.is_end() && simple).then(|| Some(format!("'INTERVAL ''{interval}{unit}'''")))
+    (cursor.is_end() && simple).then(|| Setting::Written(format!("'INTERVAL ''{interval}{unit}'''")))
 }
 
-/// One word, name or string, as it is written; `Some(None)` for DEFAULT.
-fn word_or_string(cursor: Cursor<'_>) -> Option<Option<String>> {
+/// One word, name or string.
+fn word_or_string(cursor: Cursor<'_>) -> Option<Setting> {
     let token = cursor.peek()?;
     let fits = matches!(token.kind, Kind::Word | Kind::Quoted | Kind::Text(_));
     if fits && cursor.len() == 1 { values(cursor) } else { None }
 }
 
-fn string_or_default(cursor: Cursor<'_>) -> Option<Option<String>> {
-    if cursor.is_word("default") { values(cursor) } else { one_string(cursor).map(Some) }
+fn string_or_default(cursor: Cursor<'_>) -> Option<Setting> {
+    if cursor.is_word("default") { values(cursor) } else { one_string(cursor) }
 }
 
-fn one_string(cursor: Cursor<'_>) -> Option<String> {
+fn one_string(cursor: Cursor<'_>) -> Option<Setting> {
     let is_text = |token: Token| matches!(token.kind, Kind::Text(_));
-    (cursor.len() == 1 && cursor.peek().is_some_and(is_text)).then(|| cursor.rest().map(str::to_owned))?
+    if cursor.len() == 1 && cursor.peek().is_some_and(is_text) { written(cursor) } else { None }
+}
+
+fn written(cursor: Cursor<'_>) -> Option<Setting> {
+    cursor.rest().map(|value| Setting::Written(value.to_owned()))
 }
 
 /// A parameter's name in lower case: PostgreSQL compares such names without regard to case, quoted or not.
@@ -177,7 +189,11 @@ fn parameter(cursor: &mut Cursor<'_>) -> Option<String> {
     Some(name)
 }
 
-fn set(scope: Scope, name: &str, value: Option<String>) -> Command {
+fn set(scope: Scope, name: &str, value: Setting) -> Command {
+    let value = match value {
+        Setting::Default => None,
+        Setting::Written(value) => Some(value),
+    };
     Command::Set { scope, name: name.to_owned(), value }
 }
 

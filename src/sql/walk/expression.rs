@@ -49,6 +49,26 @@ impl<'a> Walk<'a> {
                     self.expression(right)?;
                     left
                 }
+                Expr::InList { expr: inner, list, negated: _ } => {
+                    self.all(list)?;
+                    inner
+                }
+                Expr::Between { expr: inner, negated: _, low, high } => {
+                    self.expression(low)?;
+                    self.expression(high)?;
+                    inner
+                }
+                Expr::Like { negated: _, any: false, expr: inner, pattern, escape_char }
+                | Expr::ILike { negated: _, any: false, expr: inner, pattern, escape_char }
+                | Expr::SimilarTo { negated: _, expr: inner, pattern, escape_char } => {
+                    self.expression(pattern)?;
+                    self.optional(escape_char.as_deref())?;
+                    inner
+                }
+                Expr::InSubquery { expr: inner, subquery, negated: _ } => {
+                    self.query(subquery)?;
+                    inner
+                }
                 other => return self.expression_without_chain(other),
             }
         }
@@ -69,27 +89,7 @@ impl<'a> Walk<'a> {
                 access_chain.iter().try_for_each(|access| self.access(access))?;
                 self.expression(root)
             }
-            Expr::InList { expr, list, negated: _ } => {
-                self.expression(expr)?;
-                self.all(list)
-            }
-            Expr::InSubquery { expr, subquery, negated: _ } => {
-                self.expression(expr)?;
-                self.query(subquery)
-            }
             Expr::Exists { subquery, negated: _ } | Expr::Subquery(subquery) => self.query(subquery),
-            Expr::Between { expr, negated: _, low, high } => {
-                self.expression(expr)?;
-                self.expression(low)?;
-                self.expression(high)
-            }
-            Expr::Like { negated: _, any: false, expr, pattern, escape_char }
-            | Expr::ILike { negated: _, any: false, expr, pattern, escape_char }
-            | Expr::SimilarTo { negated: _, expr, pattern, escape_char } => {
-                self.expression(expr)?;
-                self.expression(pattern)?;
-                self.optional(escape_char.as_deref())
-            }
             Expr::Function(function) => self.function(function),
             Expr::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
                 self.optional(operand.as_deref())?;
