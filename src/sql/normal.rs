@@ -29,19 +29,23 @@ pub(super) fn text(source: &[u8]) -> Option<String> {
     String::from_utf8(bytes).ok().map(spell_out_tables)
 }
 
-/// The parser knows `TABLE t` only as an operand of UNION and the like; it is short for `SELECT * FROM t`. (A quoted name
-/// that has these words in it becomes another one, which nobody knows: that is a write.)
+/// The parser does not know `TABLE t`, which is short for `SELECT * FROM t`. TABLE is reserved: in a query it is that, or the
+/// name of a column after AS or a dot, or part of INTO.
 fn spell_out_tables(normal: String) -> String {
     if !normal.contains(" table ") {
         return normal;
     }
-    let mut normal = normal.replace("( table ", "( select * from ").replace("; table ", "; select * from ");
-    for before in ["", " explain", " explain analyze", " explain verbose", " explain analyze verbose"] {
-        if let Some(rest) = normal.strip_prefix(before).and_then(|rest| rest.strip_prefix(" table ")) {
-            normal = format!("{before} select * from {rest}");
-        }
+    let mut spelt = String::with_capacity(normal.len() + 16);
+    let mut before = "";
+    let mut quoted = false;
+    for word in normal.split(' ') {
+        let is_command = word == "table" && !quoted && !["as", ".", "into", "temp", "temporary"].contains(&before);
+        spelt.push_str(if is_command { "select * from" } else { word });
+        spelt.push(' ');
+        quoted ^= word.bytes().filter(|byte| *byte == b'"').count() % 2 == 1;
+        before = word;
     }
-    normal
+    spelt
 }
 
 /// Where the normal form is written to.
