@@ -166,7 +166,7 @@ impl Catalog {
     pub fn new(version: u64, facts: Facts) -> Self {
         let mut catalog = Self { version, loaded: true, ..Self::default() };
         let refused = refused_functions(&facts.functions);
-        let bound = bound_relations(&facts.relations, &facts.reaches, &refused);
+        let bound = bound_relations(&facts, &refused);
         for fact in facts.operators {
             if refused.contains(&fact.function) {
                 catalog.operators.insert(fact.name.into());
@@ -299,14 +299,16 @@ fn refused_functions(facts: &[FunctionFact]) -> HashSet<u32> {
 }
 
 /// The relations that a read may not read: by themselves, or by what their definitions lead to.
-fn bound_relations(facts: &[RelationFact], reaches: &[Reach], functions: &HashSet<u32>) -> HashSet<u32> {
-    let known: HashSet<u32> = facts.iter().map(|fact| fact.oid).collect();
-    let mut bound: HashSet<u32> = facts.iter().filter(|fact| fact.rows == Rows::Bound).map(|fact| fact.oid).collect();
+fn bound_relations(facts: &Facts, refused: &HashSet<u32>) -> HashSet<u32> {
+    let functions: HashSet<u32> = facts.functions.iter().map(|fact| fact.oid).collect();
+    let relations: HashSet<u32> = facts.relations.iter().map(|fact| fact.oid).collect();
+    let own_rows = facts.relations.iter().filter(|fact| fact.rows == Rows::Bound);
+    let mut bound: HashSet<u32> = own_rows.map(|fact| fact.oid).collect();
     let mut readers: HashMap<u32, Vec<u32>> = HashMap::new();
-    for reach in reaches {
+    for reach in &facts.reaches {
         match reach.to {
-            Reached::Relation(oid) if known.contains(&oid) => readers.entry(oid).or_default().push(reach.from),
-            Reached::Function(oid) if !functions.contains(&oid) => {}
+            Reached::Relation(oid) if relations.contains(&oid) => readers.entry(oid).or_default().push(reach.from),
+            Reached::Function(oid) if functions.contains(&oid) && !refused.contains(&oid) => {}
             Reached::Relation(_) | Reached::Function(_) | Reached::RowLock => {
                 bound.insert(reach.from);
             }

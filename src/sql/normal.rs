@@ -16,9 +16,8 @@ pub(super) const LIST_LIMIT: usize = 8;
 
 /// The 64-bit hash of the normal form.
 pub(super) fn fingerprint(text: &[u8], seed: u64) -> u64 {
-    let mut digest = Digest { buffer: [0; 512], used: 0, hasher: FixedState::with_seed(seed).build_hasher() };
+    let mut digest = Digest { hasher: FixedState::with_seed(seed).build_hasher() };
     write(text, &mut digest);
-    digest.hasher.write(&digest.buffer[..digest.used]);
     digest.hasher.finish()
 }
 
@@ -48,67 +47,100 @@ fn spell_out_tables(normal: String) -> String {
     spelt
 }
 
-/// Where the normal form is written to.
+/// What stands for a literal, or for what the scanner cannot judge.
+#[derive(Clone, Copy)]
+enum Form {
+    Text,
+    Number,
+    Parameter,
+    CustomSetting,
+    Bad,
+}
+
+/// Where the normal form is written to, a token at a time.
 trait Sink {
-    fn push(&mut self, byte: u8);
-    fn extend(&mut self, bytes: &[u8]);
-    fn extend_lower(&mut self, bytes: &[u8]);
+    /// A word, to be folded.
+    fn word(&mut self, bytes: &[u8]);
+    /// A quoted name, an operator or a punctuation mark.
+    fn verbatim(&mut self, bytes: &[u8]);
+    fn form(&mut self, form: Form);
 }
 
 impl Sink for Vec<u8> {
-    fn push(&mut self, byte: u8) {
-        Self::push(self, byte);
+    fn word(&mut self, bytes: &[u8]) {
+        // No keyword has other bytes than these, and between quotes nobody takes them for anything but a name.
+        let plain = bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        let quote: &[u8] = if plain { b"" } else { b"\"" };
+        self.push(b' ');
+        self.extend_from_slice(quote);
+        self.extend(bytes.iter().map(u8::to_ascii_lowercase));
+        self.extend_from_slice(quote);
     }
 
-    fn extend(&mut self, bytes: &[u8]) {
+    fn verbatim(&mut self, bytes: &[u8]) {
+        self.push(b' ');
         self.extend_from_slice(bytes);
     }
 
-    fn extend_lower(&mut self, bytes: &[u8]) {
-        Extend::extend(self, bytes.iter().map(u8::to_ascii_lowercase));
+    fn form(&mut self, form: Form) {
+        let bytes = match form {
+            Form::Text => "'x'",
+            Form::Number => "1",
+            Form::Parameter => "$1",
+            Form::CustomSetting => CUSTOM_SETTING,
+            Form::Bad => "\u{1}",
+        };
+        self.verbatim(bytes.as_bytes());
     }
 }
 
-/// Hashes in pieces of one size, so that the hash depends on the bytes alone.
+/// Hashes what determines the normal form: for each token its kind, its length and its folded bytes.
 struct Digest {
-    buffer: [u8; 512],
-    used: usize,
     hasher: FoldHasher<'static>,
 }
 
 impl Digest {
-    fn pieces(&mut self, mut bytes: &[u8], copy: impl Fn(&mut [u8], &[u8])) {
-        while bytes.len() > self.buffer.len() - self.used {
-            let (now, later) = bytes.split_at(self.buffer.len() - self.used);
-            copy(&mut self.buffer[self.used..], now);
-            self.hasher.write(&self.buffer);
-            self.used = 0;
-            bytes = later;
+    /// Bytes in words of eight; the last overlaps the one before it, which the length makes unambiguous.
+    #[inline]
+    fn bytes(&mut self, kind: u64, bytes: &[u8], fold: u64) {
+        self.hasher.write_u64(kind | (bytes.len() as u64) << 8);
+        if let Some(last) = bytes.last_chunk::<8>() {
+            let (words, rest) = bytes.as_chunks::<8>();
+            for word in words {
+                self.hasher.write_u64(u64::from_le_bytes(*word) | fold);
+            }
+            if !rest.is_empty() {
+                self.hasher.write_u64(u64::from_le_bytes(*last) | fold);
+            }
+        } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+            let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+            self.hasher.write_u64(u64::from(first) | u64::from(last) << 32 | fold);
+        } else if let (Some(first), Some(last)) = (bytes.first(), bytes.last()) {
+            let [first, middle, last] = [*first, bytes[bytes.len() / 2], *last].map(u64::from);
+            self.hasher.write_u64(first | middle << 8 | last << 16 | fold);
         }
-        let end = self.used + bytes.len();
-        copy(&mut self.buffer[self.used..end], bytes);
-        self.used = end;
     }
 }
 
 impl Sink for Digest {
     #[inline]
-    fn push(&mut self, byte: u8) {
-        self.pieces(&[byte], <[u8]>::copy_from_slice);
+    fn word(&mut self, bytes: &[u8]) {
+        // One bit folds the letters and keeps the other bytes of ASCII words apart (`_`, `$` and digits).
+        if bytes.is_ascii() {
+            self.bytes(1, bytes, 0x2020_2020_2020_2020);
+        } else {
+            self.bytes(2, &bytes.to_ascii_lowercase(), 0);
+        }
     }
 
     #[inline]
-    fn extend(&mut self, bytes: &[u8]) {
-        self.pieces(bytes, <[u8]>::copy_from_slice);
+    fn verbatim(&mut self, bytes: &[u8]) {
+        self.bytes(3, bytes, 0);
     }
 
     #[inline]
-    fn extend_lower(&mut self, bytes: &[u8]) {
-        self.pieces(bytes, |to, from| {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = from.to_ascii_lowercase();
-            }
-        });
+    fn form(&mut self, form: Form) {
+        self.hasher.write_u64(16 + form as u64);
     }
 }
 
@@ -134,68 +166,52 @@ fn write(source: &[u8], sink: &mut impl Sink) {
             before = Before::Comma(count);
             continue;
         }
-        if matches!(token.kind, Kind::Text(Quote::Ambiguous) | Kind::Bad) {
-            sink.push(BAD);
-            before = Before::Nothing;
-            continue;
-        }
         before = if let Some(form) = literal(source, token, before) {
-            write_literal(before, form, token, sink)
+            write_literal(before, form, sink)
         } else {
             if matches!(before, Before::Comma(_)) {
-                sink.extend(b" ,");
+                sink.verbatim(b",");
             }
-            write_other(source, token, sink);
+            match token.kind {
+                Kind::Text(_) | Kind::Bad => sink.form(Form::Bad),
+                Kind::Word => sink.word(token.bytes(source)),
+                _ => sink.verbatim(token.bytes(source)),
+            }
             after_other(source, token, before)
         };
     }
     if matches!(before, Before::Comma(_)) {
-        sink.extend(b" ,");
+        sink.verbatim(b",");
     }
 }
 
-/// What stands for a literal; `None` for other tokens.
-fn literal(source: &[u8], token: Token, before: Before) -> Option<&'static [u8]> {
+/// What stands for a literal; `None` for other tokens, and for a literal whose end is uncertain.
+fn literal(source: &[u8], token: Token, before: Before) -> Option<Form> {
     match token.kind {
+        Kind::Text(Quote::Ambiguous) => None,
         Kind::Text(_) if before == Before::CurrentSettingOpen && names_custom_setting(source, token) => {
-            Some(CUSTOM_SETTING.as_bytes())
+            Some(Form::CustomSetting)
         }
-        Kind::Text(_) => Some(b"'x'"),
-        Kind::Number => Some(b"1"),
-        Kind::Parameter => Some(b"$1"),
+        Kind::Text(_) => Some(Form::Text),
+        Kind::Number => Some(Form::Number),
+        Kind::Parameter => Some(Form::Parameter),
         _ => None,
     }
 }
 
-fn write_literal(before: Before, form: &[u8], token: Token, sink: &mut impl Sink) -> Before {
-    let count = match before {
+fn write_literal(before: Before, form: Form, sink: &mut impl Sink) -> Before {
+    let count = match (before, form) {
         // `'a' 'b'` on two lines is one literal.
-        Before::Literal(count) if matches!(token.kind, Kind::Text(_)) => return Before::Literal(count),
-        Before::Comma(count) if count >= LIST_LIMIT => return Before::Literal(count),
-        Before::Comma(count) => {
-            sink.extend(b" ,");
+        (Before::Literal(count), Form::Text) => return Before::Literal(count),
+        (Before::Comma(count), _) if count >= LIST_LIMIT => return Before::Literal(count),
+        (Before::Comma(count), _) => {
+            sink.verbatim(b",");
             count + 1
         }
         _ => 0,
     };
-    sink.push(b' ');
-    sink.extend(form);
+    sink.form(form);
     Before::Literal(count)
-}
-
-fn write_other(source: &[u8], token: Token, sink: &mut impl Sink) {
-    let bytes = token.bytes(source);
-    sink.push(b' ');
-    if token.kind != Kind::Word {
-        sink.extend(bytes);
-    } else if bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
-        sink.extend_lower(bytes);
-    } else {
-        // No keyword has such bytes, and between quotes nobody takes them for anything but a name.
-        sink.push(b'"');
-        sink.extend_lower(bytes);
-        sink.push(b'"');
-    }
 }
 
 fn after_other(source: &[u8], token: Token, before: Before) -> Before {
@@ -218,9 +234,6 @@ fn names_custom_setting(source: &[u8], token: Token) -> bool {
 /// Stands for every custom setting's name.
 pub(super) const CUSTOM_SETTING: &str = "'custom.setting'";
 
-/// Stands for what the scanner cannot judge; the parser refuses it.
-const BAD: u8 = 1;
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -238,8 +251,8 @@ mod tests {
         check("select e'a', $$b$$, B'1', U&'x'", "select 'x' , 'x' , 'x' , 'x'");
         check("select 'a'\n'b', 'c'", "select 'x' , 'x'");
         check("select wört, foo$1", "select \"wört\" , \"foo$1\"");
-        check(r"select 'a\', 1", "select\u{1} , 1");
-        check("select 'abc", "select\u{1}");
+        check(r"select 'a\', 1", "select \u{1} , 1");
+        check("select 'abc", "select \u{1}");
         check("select current_setting('app.tenant', true)", "select current_setting ( 'custom.setting' , true )");
         check("select current_setting('port')", "select current_setting ( 'x' )");
         check("select current_setting('a.b'||'c')", "select current_setting ( 'custom.setting' || 'x' )");
@@ -259,6 +272,13 @@ mod tests {
         assert_ne!(print("select 'a'"), print("select a"));
         assert_ne!(print("select \"A\""), print("select A"));
         assert_ne!(print("select 1"), fingerprint(b"select 1", 8));
+        for (one, other) in
+            [("abcdefghi", "abcdefghj"), ("abcdefgh", "abcdefghh"), ("abcd", "abcdd"), ("a", "aa"), ("ab", "abb")]
+        {
+            assert_ne!(print(one), print(other));
+            assert_eq!(print(one), print(&one.to_ascii_uppercase()));
+            assert_ne!(print(&format!("\"{one}\"")), print(&format!("\"{other}\"")));
+        }
         let long = format!("select {}", "a,".repeat(1000));
         assert_ne!(print(&format!("{long}b")), print(&format!("{long}c")));
     }
@@ -275,13 +295,31 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_have_a_fingerprint(source in proptest::collection::vec(any::<u8>(), 0..2000)) {
-            let mut form = Vec::new();
-            write(&source, &mut form);
-            let mut hasher = FixedState::with_seed(3).build_hasher();
-            let pieces = form.chunks(512).chain(form.is_empty().then_some(&form[..]));
-            pieces.for_each(|piece| hasher.write(piece));
-            prop_assert_eq!(fingerprint(&source, 3), hasher.finish());
+        fn one_fingerprint_is_one_form(
+            one in r#"(SELECT|select|Ab|aB|_A|a\$b|é|É|"a"|'s'|1|\$1|[,;.()+=]|--x
+    | ){0,12}"#,
+            other in r#"(SELECT|select|Ab|aB|_A|a\$b|é|É|"a"|'s'|1|\$1|[,;.()+=]|--x
+    | ){0,12}"#,
+        ) {
+            let same = text(one.as_bytes()) == text(other.as_bytes());
+            prop_assert_eq!(same, fingerprint(one.as_bytes(), 3) == fingerprint(other.as_bytes(), 3));
+        }
+
+        #[test]
+        fn any_bytes_have_a_fingerprint(source in proptest::collection::vec(any::<u8>(), 0..300), at in any::<proptest::sample::Index>()) {
+            let print = fingerprint(&source, 3);
+            // A changed byte changes the fingerprint exactly when it changes the form.
+            let mut changed = source.clone();
+            if !changed.is_empty() {
+                let at = at.index(changed.len());
+                changed[at] ^= 0x20;
+            }
+            let form = |source: &[u8]| {
+                let mut form = Vec::new();
+                write(source, &mut form);
+                form
+            };
+            prop_assert_eq!(form(&source) == form(&changed), print == fingerprint(&changed, 3));
         }
     }
 }

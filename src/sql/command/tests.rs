@@ -60,6 +60,10 @@ fn transactions() {
         "START TRANSACTION x",
         "BEGIN WORK TRANSACTION",
     ]);
+}
+
+#[test]
+fn ends_and_savepoints() {
     for text in ["COMMIT", "END", "commit work", "END TRANSACTION", "COMMIT AND NO CHAIN"] {
         check(text, &[Command::Commit { chain: false }]);
     }
@@ -87,6 +91,11 @@ fn transactions() {
         "RELEASE SAVEPOINT a b",
         "PREPARE TRANSACTION x",
     ]);
+}
+
+#[test]
+fn modes_of_the_transaction() {
+    let serializable = Some(Isolation::Serializable);
     check("SET TRANSACTION READ ONLY", &[Command::SetTransaction(modes(None, Some(true), None))]);
     check(
         "SET LOCAL TRANSACTION ISOLATION LEVEL SERIALIZABLE",
@@ -126,6 +135,11 @@ fn settings() {
     check("SET app.Tenant_Id TO '7'", &[set(Session, "app.tenant_id", Some("'7'"))]);
     check("SET a TO DEFAULT", &[set(Session, "a", None)]);
     check("SET LOCAL a TO default", &[set(Local, "a", None)]);
+}
+
+#[test]
+fn settings_with_a_syntax_of_their_own() {
+    use Scope::{Local, Session};
     check("SET TIME ZONE 'UTC'", &[set(Session, "timezone", Some("'UTC'"))]);
     check("SET LOCAL TIME ZONE utc", &[set(Local, "timezone", Some("utc"))]);
     check("SET TIME ZONE -7", &[set(Session, "timezone", Some("-7"))]);
@@ -160,6 +174,10 @@ fn settings() {
             set(Session, "default_transaction_deferrable", Some("off")),
         ],
     );
+}
+
+#[test]
+fn other_settings_are_left_to_the_server() {
     others(&[
         "SET",
         "SET a",
@@ -187,6 +205,10 @@ fn settings() {
         "SET ROLE",
         "SET ROLE a b",
     ]);
+}
+
+#[test]
+fn resets() {
     check("RESET a", &[Command::Reset("a".into())]);
     check("RESET App.X", &[Command::Reset("app.x".into())]);
     check("RESET ALL", &[Command::ResetAll]);
