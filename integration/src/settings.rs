@@ -49,7 +49,7 @@ impl Settings {
             .with("pool.size", "20")
             .with("routing.reads", "replicas")
             // On a busy machine a replica may need longer than the default to catch up; where reads go is to be certain.
-            .with("routing.wait", "5s")
+            .with("routing.wait", "1s")
             .with("admin.users", &format!("[{monitor}]"))
             .with("metrics.address", &format!("'127.0.0.1:{metrics_port}'"))
             .with("log.level", &format!("'{level}'"))
