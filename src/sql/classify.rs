@@ -7,6 +7,7 @@ use sqlparser::parser::Parser;
 pub use super::cache::Classifier;
 use super::catalog::Catalog;
 use super::hint::{Hint, Route};
+use super::scan::{Kind, Scanner, Token};
 use super::walk::Walk;
 use super::{Analysis, Class, Effects, WriteReason, effects, normal};
 
@@ -46,6 +47,15 @@ const LONGEST: usize = 1 << 20;
 /// How deep the parser may nest; deeper texts are writes.
 const DEEPEST: usize = 100;
 
+/// How many words and operators the parser is given: a chain of them (`1 + 1 + …`) makes a tree as deep as the chain is
+/// long without nesting in the parser, and a tree is dropped recursively, on a worker's 2 MiB of stack.
+const LONGEST_CHAIN: usize = 4000;
+
+/// Whether a token can make the tree deeper: lists of literals, which may be long, are flat.
+fn nests(token: &Token) -> bool {
+    matches!(token.kind, Kind::Word | Kind::Quoted | Kind::Operator)
+}
+
 /// The analysis of a text that was not seen before.
 pub(super) fn analyse(text: &[u8], fingerprint: u64, catalog: &Catalog) -> Analysis {
     let effects = effects::of(text);
@@ -67,6 +77,9 @@ fn class(text: &[u8], catalog: &Catalog) -> Result<(), WriteReason> {
         return Err(WriteReason::TooLong);
     }
     let normal = normal::text(text).ok_or(WriteReason::Unparsed)?;
+    if Scanner::new(normal.as_bytes()).filter(nests).nth(LONGEST_CHAIN).is_some() {
+        return Err(WriteReason::TooLong);
+    }
     let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(DEEPEST);
     let parsed = parser.try_with_sql(&normal).and_then(|mut parser| parser.parse_statements());
     let statements = parsed.map_err(|_| unparsed(&normal))?;
