@@ -26,6 +26,7 @@ fn main() -> std::process::ExitCode {
             roles_do_not_depend_on_order,
             every_committed_write_is_read,
             reads_return_to_replicas_after_a_write,
+            unflushed_wal_keeps_no_read_from_replicas,
             promotion_is_followed,
         ],
     )
@@ -175,6 +176,24 @@ async fn reads_return_to_replicas_after_a_write(env: &Env) {
         }
     }
     env.assert_mostly_on_replicas("%marker_returned%").await;
+}
+
+/// What a transaction leaves behind that is rolled back, and had not even an id, the primary flushes when it
+/// likes: reads do not wait for that, nor go to the primary.
+async fn unflushed_wal_keeps_no_read_from_replicas(env: &Env) {
+    // As long as nobody flushes, the wait for a replica is in vain and ends in an assertion below.
+    let howdah = Howdah::start(&env.cluster, &[("routing.wait", "1s"), ("routing.max_lag", "30s")]).await;
+    let client = Login::app(howdah.port).connect().await.unwrap();
+    rows(&client, "CREATE TABLE pruned (n int)").await.unwrap();
+    rows(&client, "SELECT count(*) FROM pruned AS marker_pruned").await.unwrap();
+    env.cluster.forget_calls().await;
+    for _ in 0..20 {
+        rows(&client, "INSERT INTO pruned VALUES (1)").await.unwrap();
+        let leftover = "BEGIN; SELECT pg_logical_emit_message(false, 'test', 'not flushed'); ROLLBACK";
+        env.cluster.primary().query(leftover).await;
+        rows(&client, "SELECT count(*) FROM pruned AS marker_pruned").await.unwrap();
+    }
+    env.assert_mostly_on_replicas("%marker_pruned%").await;
 }
 
 /// Promotes a replica by hand and stops the old primary: in a cluster of its own, with both orders

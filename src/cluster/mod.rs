@@ -18,6 +18,7 @@ mod position;
 mod probe;
 mod roles;
 mod shared;
+mod tail;
 mod waiters;
 
 use std::sync::Arc;

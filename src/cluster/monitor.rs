@@ -16,6 +16,7 @@ use super::probe::{Probe, ProbeError};
 use super::shared::Shared;
 use super::waiters::Errand;
 use crate::server::connect::Login;
+use crate::server::query::QueryError;
 
 /// What one node's task works with.
 #[derive(Debug)]
@@ -89,7 +90,10 @@ impl Monitor {
                 looked = self.look(&mut probe).await?;
                 continue;
             }
-            let Some(errand) = self.shared.errand(self.index) else {
+            let unflushed = self.shared.unflushed(self.index);
+            let flush = unflushed.filter(|(_, due)| *due <= Instant::now()).map(|(end, _)| Errand::Flush(end));
+            let Some(errand) = self.shared.errand(self.index).or(flush) else {
+                let due = unflushed.map_or(due, |(_, flush)| due.min(flush));
                 tokio::select! {
                     () = self.shared.called(self.index) => {}
                     () = sleep_until(due.into()) => {}
@@ -122,8 +126,18 @@ impl Monitor {
         match errand {
             Errand::Sample => {
                 let asked = self.shared.ask();
-                let lsn = probe.sample().await?;
-                self.shared.sampled(self.index, lsn, asked);
+                let written = probe.sample().await?;
+                self.shared.sampled(self.index, written, asked);
+            }
+            Errand::Flush(end) => {
+                match probe.flush(end).await {
+                    // A server that does not let us flush is as good as one that flushes late.
+                    Err(ProbeError::Query(QueryError::Server(report))) => {
+                        tracing::debug!(error = report.message, "the primary's WAL could not be flushed");
+                    }
+                    done => done?,
+                }
+                self.shared.flushed(self.index, end);
             }
             Errand::Replay => {
                 let timeline = self.shared.view().nodes.get(self.index).and_then(|node| node.timeline);

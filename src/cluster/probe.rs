@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::position::Geometry;
 use super::roles::{Claim, Kind, SystemId};
+use super::tail::Written;
 use crate::protocol::sqlstate::SqlState;
 use crate::server::connect::{ConnectError, Login, connect};
 use crate::server::query::{Direct, QueryError};
@@ -34,8 +35,8 @@ pub(super) struct Look {
 /// Where a node stands in the WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Position {
-    /// A primary: the end of its last record.
-    Primary(Lsn),
+    /// A primary: where its WAL ends.
+    Primary(Written),
     /// A standby.
     Standby(Standby),
 }
@@ -96,7 +97,8 @@ macro_rules! look {
             " END, ",
             "(SELECT received_tli FROM pg_stat_wal_receiver), (SELECT status FROM pg_stat_wal_receiver), ",
             "greatest((SELECT timeline_id FROM pg_control_checkpoint()), ",
-            "(SELECT min_recovery_end_timeline FROM pg_control_recovery()))"
+            "(SELECT min_recovery_end_timeline FROM pg_control_recovery())), ",
+            "CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END"
         )
     };
 }
@@ -105,7 +107,22 @@ macro_rules! look {
 const LOOK_14: &str = look!("pg_get_wal_replay_pause_state() <> 'not paused'");
 const LOOK_10: &str = look!("pg_is_wal_replay_paused()");
 
-const SAMPLE: &str = "SELECT pg_current_wal_insert_lsn()";
+const SAMPLE: &str = "SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn()";
+
+/// Makes a primary flush its WAL, unless it has flushed up to `end` meanwhile.
+///
+/// Before PostgreSQL 17 only a commit can be asked for that. An empty message is the least that it can
+/// have to commit; where WAL is decoded, subscribers could see it, so there it is a transaction id only,
+/// which wakes the WAL writer (`XLogSetAsyncXactLSN`) and has it flush within `wal_writer_delay`.
+/// No commit of ours is to wait for standbys, nor not to flush at all.
+fn flush(end: Lsn) -> String {
+    format!(
+        "SELECT set_config('synchronous_commit', 'local', true), \
+         CASE WHEN pg_current_wal_flush_lsn() >= '{end}' THEN NULL \
+         WHEN current_setting('wal_level') = 'logical' THEN txid_current()::text \
+         ELSE pg_logical_emit_message(true, 'howdah', '')::text END"
+    )
+}
 
 const REPLAYED: &str =
     "SELECT pg_last_wal_replay_lsn(), pg_is_in_recovery(), (SELECT received_tli FROM pg_stat_wal_receiver)";
@@ -138,11 +155,17 @@ impl Probe {
         Ok(Look { claim: Claim { system: self.system, kind, timeline }, version: self.version, position })
     }
 
-    /// Asks a primary where its last record ends.
-    pub(super) async fn sample(&mut self) -> Result<Lsn, ProbeError> {
+    /// Asks a primary where its WAL ends.
+    pub(super) async fn sample(&mut self) -> Result<Written, ProbeError> {
         let rows = self.direct.query(SAMPLE, self.timeout).await?;
-        let next = rows.first().and_then(|row| lsn(row, 0)).ok_or(ProbeError::Senseless(SAMPLE))?;
-        Ok(self.geometry.end_of_record(next))
+        let row = rows.first().ok_or(ProbeError::Senseless(SAMPLE))?;
+        written(row, 0, 1, self.geometry).ok_or(ProbeError::Senseless(SAMPLE))
+    }
+
+    /// Has a primary flush its WAL up to `end`.
+    pub(super) async fn flush(&mut self, end: Lsn) -> Result<(), ProbeError> {
+        self.direct.query(&flush(end), self.timeout).await?;
+        Ok(())
     }
 
     /// Asks a standby that is on `timeline` how far it has replayed.
@@ -173,7 +196,7 @@ fn looked(rows: &[Row], geometry: Geometry) -> Option<(Kind, Option<Timeline>, P
     if text(row, 0)? == "f" {
         // A WAL file's name starts with its timeline in hexadecimal (XLogFileName).
         let timeline = u32::from_str_radix(text(row, 2)?.get(..8)?, 16).ok()?;
-        let position = Position::Primary(geometry.end_of_record(lsn(row, 1)?));
+        let position = Position::Primary(written(row, 1, 9, geometry)?);
         return Some((Kind::Primary, Some(Timeline(timeline)), position));
     }
     let standby = Standby {
@@ -184,6 +207,10 @@ fn looked(rows: &[Row], geometry: Geometry) -> Option<(Kind, Option<Timeline>, P
     };
     let timeline = number(row, 6).max(number(row, 8)).map(Timeline);
     Some((Kind::Standby, timeline, Position::Standby(standby)))
+}
+
+fn written(row: &Row, next: usize, flushed: usize, geometry: Geometry) -> Option<Written> {
+    Some(Written { end: geometry.end_of_record(lsn(row, next)?), flushed: lsn(row, flushed)? })
 }
 
 fn text(row: &Row, column: usize) -> Option<&str> {
@@ -218,9 +245,9 @@ mod tests {
 
     #[test]
     fn a_primary_says_where_its_wal_ends() {
-        let looked = looked(&rows("f|0/4002018|0000000A0000000000000004||||||1"), USUAL);
-        let end = Position::Primary("0/4002000".parse().unwrap());
-        assert_eq!(looked, Some((Kind::Primary, Some(Timeline(10)), end)));
+        let looked = looked(&rows("f|0/4002018|0000000A0000000000000004||||||1|0/4001000"), USUAL);
+        let written = Written { end: "0/4002000".parse().unwrap(), flushed: "0/4001000".parse().unwrap() };
+        assert_eq!(looked, Some((Kind::Primary, Some(Timeline(10)), Position::Primary(written))));
     }
 
     #[test]
@@ -246,7 +273,14 @@ mod tests {
 
     #[test]
     fn answers_that_make_no_sense_are_none() {
-        for row in ["", "t", "f|0/5|", "f|x|000000010000000000000004||||||1", "f|0/5|zz||||||1"] {
+        for row in [
+            "",
+            "t",
+            "f|0/5|",
+            "f|x|000000010000000000000004||||||1",
+            "f|0/5|zz||||||1",
+            "f|0/5|000000010000000000000004||||||1|",
+        ] {
             assert_eq!(looked(&rows(row), USUAL), None, "{row}");
         }
         assert_eq!(looked(&[], USUAL), None);

@@ -14,6 +14,7 @@ use super::clock::{Clocks, Rounds};
 use super::health::{Event, Health, Reach};
 use super::probe::{Look, Position, ReplayState};
 use super::roles::{Memory, Observation, Refusal, Verdict};
+use super::tail::{Demand, Tail, Written};
 use super::waiters::{Errand, Remaining, Waiters};
 use crate::config::model;
 use crate::router::view::samples::{Point, Samples};
@@ -47,6 +48,8 @@ struct Known {
     nodes: Vec<Facts>,
     /// Whose positions the samples are.
     sampled: Option<Leader>,
+    /// The end of its WAL.
+    tail: Tail,
 }
 
 /// A primary: node, timeline, incarnation.
@@ -120,6 +123,7 @@ impl Shared {
                 memory: Memory::default(),
                 nodes: (0..count).map(|_| Facts::NEW).collect(),
                 sampled: None,
+                tail: Tail::default(),
             }),
             clocks: Clocks::starting_at(rounds.next()),
             rounds,
@@ -185,6 +189,15 @@ impl Shared {
         self.waiters.errand(&self.view.load(), index)
     }
 
+    /// What node `index` should be asked to flush, and when, if nothing else does until then.
+    pub(super) fn unflushed(&self, index: usize) -> Option<(Lsn, Instant)> {
+        if self.load().primary != Some(index) {
+            return None;
+        }
+        let demand = if self.waiters.is_empty() { Demand::Nobody } else { Demand::Waiting };
+        self.lock().tail.due(demand)
+    }
+
     // === Reports of tasks ===
 
     /// To be called right before a request for the insert position is sent.
@@ -226,15 +239,22 @@ impl Shared {
                 }
             }
             settle(known, view, asked.requested);
-            if let Position::Primary(lsn) = look.position {
-                take_sample(view, index, lsn, asked);
+            if let Position::Primary(written) = look.position {
+                take_sample(known, view, index, written, asked);
             }
         });
     }
 
     /// The primary answered a request for its insert position.
-    pub(super) fn sampled(&self, index: usize, lsn: Lsn, asked: Asked) {
-        self.update(|_, view| take_sample(view, index, lsn, asked));
+    pub(super) fn sampled(&self, index: usize, written: Written, asked: Asked) {
+        self.update(|known, view| take_sample(known, view, index, written, asked));
+    }
+
+    /// Node `index` was asked to flush its WAL up to `end`.
+    pub(super) fn flushed(&self, index: usize, end: Lsn) {
+        if self.load().primary == Some(index) {
+            self.lock().tail.asked(end);
+        }
     }
 
     /// A standby answered how far it has replayed.
@@ -329,9 +349,11 @@ fn forget_positions(node: &mut Node) {
 }
 
 /// Takes in a sample if it is the primary's.
-fn take_sample(view: &mut View, index: usize, lsn: Lsn, asked: Asked) {
+fn take_sample(known: &mut Known, view: &mut View, index: usize, written: Written, asked: Asked) {
     if view.primary == Some(index) {
-        Arc::make_mut(&mut view.samples).push(Point { round: asked.round, requested: asked.requested, lsn });
+        let point = Point { round: asked.round, requested: asked.requested, lsn: written.end };
+        Arc::make_mut(&mut view.samples).push(point);
+        known.tail.sampled(written, asked.requested);
     }
 }
 
@@ -363,6 +385,7 @@ fn settle(known: &mut Known, view: &mut View, now: Instant) {
     // Positions of another timeline or incarnation do not compare.
     if known.sampled != leader {
         view.samples = Arc::default();
+        known.tail = Tail::default();
         known.sampled = leader;
     }
     let name = view.nodes.get(index).map(|node| node.name.as_str());
@@ -443,7 +466,7 @@ pub(super) mod tests {
 
     fn look(kind: Kind, timeline: u32, lsn: u64) -> Look {
         let position = match kind {
-            Kind::Primary => Position::Primary(Lsn(lsn)),
+            Kind::Primary => Position::Primary(Written { end: Lsn(lsn), flushed: Lsn(lsn) }),
             Kind::Standby => Position::Standby(Standby {
                 replayed: Some(Lsn(lsn)),
                 received: Some(Lsn(lsn)),
@@ -493,7 +516,7 @@ pub(super) mod tests {
         assert_eq!(newest(&shared), Some(Lsn(90)));
         assert!(epochs.has_changed().unwrap());
         // What the overtaken primary says is no sample any more.
-        shared.sampled(0, Lsn(500), shared.ask());
+        shared.sampled(0, Written { end: Lsn(500), flushed: Lsn(500) }, shared.ask());
         looked(&shared, 0, Kind::Primary, 1, 500);
         assert_eq!(newest(&shared), Some(Lsn(90)));
     }

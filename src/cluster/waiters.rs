@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::router::view::needs::CatchUp;
 use crate::router::view::{Standing, View};
+use crate::types::Lsn;
 
 /// What somebody waits for.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,8 @@ pub(super) enum Errand {
     Sample,
     /// A replica: how far it has replayed.
     Replay,
+    /// The primary: to flush its WAL up to here.
+    Flush(Lsn),
 }
 
 /// The list of those who wait.
@@ -102,7 +105,7 @@ impl Waiters {
 
     /// Wakes those whose wait is over in `view`; says whether anybody is left.
     pub(super) fn release(&self, view: &View) -> Remaining {
-        if self.count.load(Ordering::SeqCst) == 0 {
+        if self.is_empty() {
             return Remaining::Nobody;
         }
         let mut list = self.lock();
@@ -119,9 +122,14 @@ impl Waiters {
         if list.entries.is_empty() { Remaining::Nobody } else { Remaining::Somebody }
     }
 
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::SeqCst) == 0
+    }
+
     /// What node `index` should be asked now, for anybody's sake.
     pub(super) fn errand(&self, view: &View, index: usize) -> Option<Errand> {
-        if self.count.load(Ordering::SeqCst) == 0 {
+        if self.is_empty() {
             return None;
         }
         self.lock().entries.iter().find_map(|entry| errand(view, index, &entry.want))

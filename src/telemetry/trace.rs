@@ -65,7 +65,11 @@ impl Level {
 }
 
 fn parse(level: &str) -> Result<EnvFilter, TraceError> {
-    EnvFilter::builder().parse(level).map_err(|source| TraceError::Level { level: level.to_owned(), source })
+    let parse = |level: &str| EnvFilter::builder().parse(level);
+    // The parser would log statements token by token, with whatever secrets are in them.
+    parse(level)
+        .and_then(|_| parse(&format!("{level},sqlparser=off")))
+        .map_err(|source| TraceError::Level { level: level.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -87,7 +91,7 @@ mod tests {
         let level = Level { handle: handle.clone() };
         level.set("debug").unwrap();
         assert!(level.set("howdah=loud").is_err());
-        assert_eq!(handle.with_current(ToString::to_string).unwrap(), "debug");
+        assert_eq!(handle.with_current(ToString::to_string).unwrap(), "sqlparser=off,debug");
         drop(filter);
         assert!(matches!(level.set("info"), Err(TraceError::Installed(_))));
     }
