@@ -1,5 +1,7 @@
 """SQLAlchemy 2 with psycopg 3 and with psycopg 2."""
 
+import time
+
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -33,6 +35,8 @@ def use(dialect):
     with Session(engine) as session:
         rows = session.scalars(sa.select(Account).execution_options(yield_per=20, stream_results=True))
         assert sum(account.balance for account in rows) == 19901
+    # Reads of a new table go to the primary until Howdah knows what it is.
+    time.sleep(2)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for i in range(50):
             query = sa.text("SELECT count(*) FROM alchemy AS marker_alchemy_read WHERE balance > :b")

@@ -10,9 +10,11 @@
 //! statements must differ in shape, or `forget_calls` must stand between them.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::cluster::TestCluster;
 use crate::node::Node;
+use crate::session::{Login, eventually, rows};
 
 /// How often statements of one pattern finished, by node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,18 @@ impl TestCluster {
             counts.push(if node.is_running() { node.calls(pattern).await } else { 0 });
         }
         Calls { primary: counts[0], replicas: counts.split_off(1) }
+    }
+
+    /// Waits until reads of `table` by `login` reach replicas.
+    pub async fn reads_through(&self, login: &Login, table: &str) {
+        let client = login.connect().await.expect("the application may log in");
+        // A shape that no check marks.
+        let sql = format!("SELECT 0 * count(*) FROM {table} AS settled");
+        eventually(&format!("{table} is read by replicas"), Duration::from_secs(20), async || {
+            rows(&client, &sql).await.expect("the table can be read");
+            self.calls(&format!("%{table} AS settled%")).await.on_replicas() > 0
+        })
+        .await;
     }
 }
 

@@ -48,6 +48,14 @@ impl Env {
         self.howdah.is_none()
     }
 
+    /// Waits until reads of `table` go to replicas: reads of a new one go to the primary until
+    /// Howdah knows what it is.
+    pub async fn read_by_replicas(&self, table: &str) {
+        if !self.is_direct() {
+            self.cluster.reads_through(&self.app(), table).await;
+        }
+    }
+
     /// Panics unless every statement like `pattern` ran on the primary, at least one.
     pub async fn assert_only_on_primary(&self, pattern: &str) {
         let calls = self.cluster.calls(pattern).await;

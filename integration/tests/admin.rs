@@ -33,6 +33,8 @@ fn main() -> std::process::ExitCode {
             shows_in_a_driver,
             nodes_tell_roles,
             clients_and_servers_are_listed,
+            waits_and_requests_are_told,
+            what_reconnect_will_close,
             only_administrators,
             mistakes,
             pause_and_resume_under_load,
@@ -40,6 +42,7 @@ fn main() -> std::process::ExitCode {
             kill_and_resume,
             reload,
             shutdown,
+            shutdown_that_waits_for_clients,
         ],
     )
 }
@@ -208,6 +211,84 @@ async fn reload(env: &Env) {
         config.iter().any(|row| row[0].as_deref() == Some("pool.size") && row[1].as_deref() == Some("7"))
     })
     .await;
+}
+
+/// The value in `column` of the rows of `SHOW what`, where `key` has the value `is`.
+async fn shown(port: u16, what: &str, (key, is): (&str, &str), column: &str) -> Vec<String> {
+    let console = Login::console(port).connect().await.unwrap();
+    let rows = console.query(&format!("SHOW {what}"), &[]).await.unwrap();
+    let text = |row: &tokio_postgres::Row, name: &str| {
+        let at = row.columns().iter().position(|column| column.name() == name).unwrap();
+        match row.columns()[at].type_().name() {
+            "text" => row.get::<_, Option<String>>(at).unwrap_or_default(),
+            "int4" => row.get::<_, Option<i32>>(at).unwrap_or_default().to_string(),
+            _ => row.get::<_, Option<i64>>(at).unwrap_or_default().to_string(),
+        }
+    };
+    rows.iter().filter(|row| text(row, key) == is).map(|row| text(row, column)).collect()
+}
+
+async fn waits_and_requests_are_told(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[("pool.size", "1")]).await;
+    let port = howdah.port;
+    let login = Login::app(port);
+    let connect = async |name: &str| {
+        let mut config = login.config();
+        let (client, connection) = config.application_name(name).connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let (holder, waiter) = (connect("marker_holder").await, connect("marker_waiter").await);
+    holder.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    let waiting = tokio::spawn(async move { waiter.batch_execute("SELECT pg_current_xact_id()").await });
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let waiter = ("application_name", "marker_waiter");
+    assert_eq!(shown(port, "CLIENTS", waiter, "state").await, ["waiting"]);
+    assert_eq!(shown(port, "CLIENTS", waiter, "wait").await, ["1"]);
+    assert_eq!(shown(port, "CLIENTS", ("application_name", "marker_holder"), "wait").await, ["0"]);
+    let longest = shown(port, "POOLS", ("user", APP_USER), "maxwait").await;
+    assert_eq!(longest, ["1"]);
+    holder.batch_execute("COMMIT").await.unwrap();
+    holder.batch_execute("SELECT 1").await.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(shown(port, "POOLS", ("user", APP_USER), "maxwait").await, ["0"]);
+    let holder = ("application_name", "marker_holder");
+    // Whole seconds: the last request came more than one after the connection.
+    let [connected, requested] = ["connect_time", "request_time"].map(|column| shown(port, "CLIENTS", holder, column));
+    let (connected, requested) = (connected.await, requested.await);
+    assert!(requested > connected, "{requested:?} {connected:?}");
+    for (column, expected) in [("addr", "127.0.0.1".to_owned()), ("local_port", port.to_string())] {
+        assert_eq!(shown(port, "CLIENTS", holder, column).await, [expected]);
+    }
+    let ports = shown(port, "SERVERS", ("user", APP_USER), "port").await;
+    assert!(ports.contains(&env.cluster.primary().port.to_string()), "{ports:?}");
+}
+
+async fn what_reconnect_will_close(env: &Env) {
+    let client = env.app().connect().await.unwrap();
+    client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    let active = ("state", "active");
+    assert_eq!(shown(env.port(), "SERVERS", active, "close_needed").await, ["0"]);
+    rows(&console(env).connect().await.unwrap(), "RECONNECT").await.unwrap();
+    assert_eq!(shown(env.port(), "SERVERS", active, "close_needed").await, ["1"]);
+    client.batch_execute("COMMIT").await.unwrap();
+    let condemned = async || shown(env.port(), "SERVERS", ("close_needed", "1"), "state").await.is_empty();
+    eventually("it is closed", Duration::from_secs(5), condemned).await;
+}
+
+async fn shutdown_that_waits_for_clients(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[]).await;
+    let login = Login::app(howdah.port);
+    let client = login.connect().await.unwrap();
+    let console = Login::console(howdah.port).connect().await.unwrap();
+    let _connection_may_end_first = rows(&console, "SHUTDOWN WAIT_FOR_CLIENTS").await;
+    eventually("nobody new is let in", Duration::from_secs(5), async || login.connect().await.is_err()).await;
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.batch_execute("SELECT 1").await.expect("who is there may stay");
+    }
+    drop(client);
+    assert_eq!(howdah.ended().await, Ok(0));
 }
 
 async fn shutdown(env: &Env) {

@@ -37,7 +37,7 @@ async fn migrations(env: &Env) {
 
 async fn visitors_see_what_they_wrote(env: &Env) {
     django(env, &["manage.py", "migrate"]).await.expect_success();
-    env.cluster.caught_up(env.cluster.primary()).await;
+    env.read_by_replicas("guestbook_entry").await;
     env.cluster.forget_calls().await;
     let done = django(env, &["visit.py"]).await;
     eprint!("{}", done.out);

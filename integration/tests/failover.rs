@@ -166,7 +166,7 @@ async fn reads_return_to_replicas_after_a_write(env: &Env) {
     let howdah = Howdah::start(&env.cluster, &[("clusters.main.monitor.interval", "10s")]).await;
     let client = Login::app(howdah.port).connect().await.unwrap();
     rows(&client, "CREATE TABLE returned (n int)").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    env.cluster.reads_through(&Login::app(howdah.port), "returned").await;
     env.cluster.forget_calls().await;
     for _ in 0..10 {
         rows(&client, "INSERT INTO returned VALUES (1)").await.unwrap();
@@ -185,7 +185,7 @@ async fn unflushed_wal_keeps_no_read_from_replicas(env: &Env) {
     let howdah = Howdah::start(&env.cluster, &[("routing.wait", "1s"), ("routing.max_lag", "30s")]).await;
     let client = Login::app(howdah.port).connect().await.unwrap();
     rows(&client, "CREATE TABLE pruned (n int)").await.unwrap();
-    rows(&client, "SELECT count(*) FROM pruned AS marker_pruned").await.unwrap();
+    env.cluster.reads_through(&Login::app(howdah.port), "pruned").await;
     env.cluster.forget_calls().await;
     for _ in 0..20 {
         rows(&client, "INSERT INTO pruned VALUES (1)").await.unwrap();

@@ -58,7 +58,7 @@ async fn initialize(env: &Env) {
     env.assert_only_on_primary("%vacuum analyze pgbench_accounts%").await;
     let count = env.cluster.primary().query_in("app", "SELECT count(*) FROM pgbench_accounts").await;
     assert_eq!(count[0][0].as_deref(), Some("500000"));
-    env.cluster.caught_up(env.cluster.primary()).await;
+    env.read_by_replicas("pgbench_accounts").await;
 }
 
 async fn reads(env: &Env, protocol: &str) {

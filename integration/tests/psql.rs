@@ -55,7 +55,7 @@ async fn statements_go_where_they_belong(env: &Env) {
         env.assert_only_on_primary(pattern).await;
     }
     // Right after a write a replica may be too late, and then the primary answers; not on a quiet cluster.
-    env.cluster.caught_up(env.cluster.primary()).await;
+    env.read_by_replicas("items").await;
     env.cluster.forget_calls().await;
     for _ in 0..10 {
         psql(&env.app(), "SELECT name FROM items AS marker_quiet WHERE id = 5;").await.expect_success();

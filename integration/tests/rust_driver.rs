@@ -43,7 +43,7 @@ async fn prepared_statements(env: &Env) {
     for id in 0..100 {
         assert_eq!(client.execute(&insert, &[&id, &"row"]).await.unwrap(), 1);
     }
-    env.cluster.caught_up(env.cluster.primary()).await;
+    env.read_by_replicas("rs").await;
     let select = client.prepare("SELECT t, id FROM rs AS marker_rust_prepared WHERE id = $1").await.unwrap();
     assert_eq!(select.columns().iter().map(tokio_postgres::Column::name).collect::<Vec<_>>(), ["t", "id"]);
     for id in 0..100 {

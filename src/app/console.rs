@@ -204,7 +204,8 @@ impl super::App {
                 None
             }
             Order::Shutdown(ShutdownMode::Immediate) => Some(Wanted::Stop),
-            Order::Shutdown(ShutdownMode::WaitForServers | ShutdownMode::WaitForClients) => Some(Wanted::Drain),
+            Order::Shutdown(ShutdownMode::WaitForServers) => Some(Wanted::Drain),
+            Order::Shutdown(ShutdownMode::WaitForClients) => Some(Wanted::Close),
         }
     }
 }

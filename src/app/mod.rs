@@ -118,6 +118,13 @@ impl App {
                         tracing::error!(message = %report.message, "configuration not reloaded");
                     }
                 }
+                Wanted::Close => {
+                    if self.close(&mut signals).await == Wanted::Drain {
+                        self.drain(&mut signals, accepting, timeout).await;
+                    }
+                    accepting.shutdown().await;
+                    return;
+                }
                 Wanted::Drain => {
                     self.drain(&mut signals, accepting, timeout).await;
                     return;
@@ -127,6 +134,25 @@ impl App {
                     accepting.shutdown().await;
                     return;
                 }
+            }
+        }
+    }
+
+    /// Takes no new clients and waits until the others have left; a signal says how to end before.
+    async fn close(&self, signals: &mut signals::Signals) -> Wanted {
+        tracing::info!(clients = self.services.directory.connected(), "waiting for clients to leave");
+        self.phase.send_replace(Phase::Closed);
+        let directory = Arc::clone(&self.services.directory);
+        let gone = async {
+            while directory.connected() > 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::pin!(gone);
+        loop {
+            tokio::select! {
+                () = &mut gone => return Wanted::Stop,
+                wanted = signals.next() => if wanted != Wanted::Reload { return wanted },
             }
         }
     }

@@ -7,6 +7,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(super) enum Wanted {
     /// That the configuration is read again.
     Reload,
+    /// That nobody new is let in and Howdah ends when the last client has left.
+    Close,
     /// That clients end their transactions and Howdah then ends.
     Drain,
     /// That Howdah ends now.

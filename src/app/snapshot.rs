@@ -1,23 +1,28 @@
 //! One look at everything that runs, for `/metrics`, `/readyz` and the console.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::state::{
     Activeness, Activity, Change, Client, Connection, Database, Fate, Memory, Period, Server, Setting, State, User,
 };
-use crate::client::directory::{ClientInfo, ClientState, Encryption};
-use crate::client::services::{Current, Phase, Served, Services};
+use crate::client::directory::{ClientInfo, ClientState};
+use crate::client::services::{Current, Served, Services};
 use crate::config::model::{Consistency, Database as Entry, PoolMode, Reads, ServerAddress};
 use crate::pool::Pool as RunningPool;
+use crate::pool::key::PoolKey;
 use crate::router::view::{self, View};
 use crate::server::info::{ServerInfo, ServerState};
 use crate::telemetry::snapshot::{self, Clients, Cluster, Health, Node, Pins, Pool, Role, Routed, Snapshot};
+use crate::types::{ClientId, NodeName, ServerId};
 
 /// What metrics show.
 pub(super) fn snapshot(services: &Arc<Services>, started: SystemTime) -> Snapshot {
     let current = services.current.load();
     let infos = services.directory.snapshot();
+    let census = Census::take(services, &infos);
     let connected = services.directory.connected();
     let counters = &services.counters;
     let routed = counters.by_reason().into_iter();
@@ -28,7 +33,7 @@ pub(super) fn snapshot(services: &Arc<Services>, started: SystemTime) -> Snapsho
         started,
         phase: phase(services, &current),
         clusters: current.clusters.values().map(|served| cluster(served)).collect(),
-        pools: services.pools.all().iter().map(|pool| one_pool(pool, &current, services)).collect(),
+        pools: services.pools.all().iter().map(|pool| one_pool(pool, &current, &census)).collect(),
         clients: clients.map(|(database, user, stats)| Clients { database, user, stats }).collect(),
         clients_connected: count(connected),
         clients_logging_in: count(connected.saturating_sub(infos.len())),
@@ -51,7 +56,7 @@ fn count(number: usize) -> u64 {
 }
 
 fn phase(services: &Services, current: &Current) -> snapshot::Phase {
-    if *services.phase.borrow() == Phase::Draining {
+    if services.is_closed() {
         return snapshot::Phase::ShuttingDown;
     }
     let pools = services.pools.all();
@@ -107,14 +112,37 @@ const fn role(role: view::Role) -> Role {
     }
 }
 
-fn one_pool(pool: &RunningPool, current: &Current, services: &Services) -> Pool {
+/// What server connections do, counted by pool.
+struct Census(HashMap<PoolKey, Busy>);
+
+#[derive(Clone, Copy, Default)]
+struct Busy {
+    active: u64,
+    canceling: u64,
+    pinned: u64,
+}
+
+impl Census {
+    fn take(services: &Services, clients: &[Arc<ClientInfo>]) -> Self {
+        let pinned: HashSet<_> =
+            clients.iter().filter(|client| client.is_pinned()).filter_map(|client| client.state().1).collect();
+        let mut pools: HashMap<_, Busy> = HashMap::new();
+        for (key, info) in services.pools.servers().snapshot() {
+            let busy = pools.entry(key).or_default();
+            busy.active += u64::from(info.state().0 == ServerState::Active);
+            busy.canceling += u64::from(info.socket.key.canceling.load(Ordering::Relaxed));
+            busy.pinned += u64::from(pinned.contains(&info.id));
+        }
+        Self(pools)
+    }
+}
+
+fn one_pool(pool: &RunningPool, current: &Current, census: &Census) -> Pool {
     let (key, status) = (pool.key(), pool.status());
     let view = current.clusters.get(&key.cluster).map(|served| served.cluster.snapshot());
     let seen = view.as_ref().and_then(|view| view.nodes.iter().find(|node| node.name == key.node));
-    let here = |info: &Arc<ServerInfo>| info.state().0 == ServerState::Active;
-    let servers = services.pools.servers().snapshot();
-    let active = servers.iter().filter(|(other, info)| other == key && here(info)).count();
-    let idle = status.idle;
+    let Busy { active, canceling, pinned } = census.0.get(key).copied().unwrap_or_default();
+    let idle = count(status.idle);
     Pool {
         cluster: key.cluster.clone(),
         node: key.node.clone(),
@@ -122,15 +150,15 @@ fn one_pool(pool: &RunningPool, current: &Current, services: &Services) -> Pool 
         database: key.database.clone(),
         user: key.user.clone(),
         mode: mode(pool.settings().mode),
-        clients_active: count(active),
+        clients_active: active,
         clients_waiting: count(status.waiting),
-        max_wait: Duration::ZERO,
+        max_wait: status.longest_wait,
         size: count(pool.settings().size),
-        servers_active: count(active),
-        servers_canceling: 0,
-        servers_pinned: 0,
-        servers_idle: count(idle),
-        servers_opening: count(status.servers.saturating_sub(active + idle)),
+        servers_active: active,
+        servers_canceling: canceling,
+        servers_pinned: pinned,
+        servers_idle: idle,
+        servers_opening: count(status.servers).saturating_sub(active + idle),
         stats: status.stats,
         servers: status.connections,
     }
@@ -146,13 +174,17 @@ const fn mode(mode: PoolMode) -> &'static str {
 /// What the console shows.
 pub(super) fn state(services: &Arc<Services>, started: SystemTime, period: Option<Period>) -> State {
     let current = services.current.load();
+    let clients = services.directory.snapshot();
+    let servers = services.pools.servers().snapshot();
+    let nodes: HashMap<_, _> = servers.iter().map(|(key, info)| (info.id, &key.node)).collect();
+    let names: HashMap<_, _> = clients.iter().map(|client| (client.id, client.application_name())).collect();
     State {
         snapshot: snapshot(services, started),
         period,
         databases: current.config.databases.iter().filter_map(|entry| database(entry, &current, services)).collect(),
         users: users(&current),
-        clients: services.directory.snapshot().iter().map(|info| client(info, services)).collect(),
-        servers: services.pools.servers().snapshot().iter().map(|(key, info)| server(key, info)).collect(),
+        clients: clients.iter().map(|info| client(info, &nodes)).collect(),
+        servers: servers.iter().map(|(key, info)| server(key, info, &names)).collect(),
         config: settings(&current),
         memory: memory(services),
     }
@@ -207,10 +239,10 @@ fn wall(then: Instant) -> SystemTime {
     SystemTime::now().checked_sub(then.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn client(info: &ClientInfo, services: &Services) -> Client {
+fn client(info: &ClientInfo, nodes: &HashMap<ServerId, &NodeName>) -> Client {
     let (state, server) = info.state();
-    let servers = services.pools.servers().snapshot();
-    let node = server.and_then(|id| servers.iter().find(|(_, other)| other.id == id)).map(|(key, _)| key.node.clone());
+    let node = server.and_then(|id| nodes.get(&id)).map(|node| NodeName::clone(node));
+    let requested = info.requested_at();
     Client {
         id: info.id,
         connection: Connection {
@@ -221,45 +253,47 @@ fn client(info: &ClientInfo, services: &Services) -> Client {
                 ClientState::Active => Activeness::Active,
                 ClientState::Waiting => Activeness::Waiting,
             },
-            remote: info.peer,
-            local: None,
+            remote: info.ends.remote,
+            local: info.ends.local,
             connected: wall(info.connected_at),
-            requested: wall(info.connected_at),
-            tls: match info.encryption {
-                Encryption::Tls => "TLS".to_owned(),
-                Encryption::Plain => String::new(),
-            },
-            application_name: info.application_name.lock().map(|name| name.clone()).unwrap_or_default(),
-            prepared_statements: count(info.prepared.load(std::sync::atomic::Ordering::Relaxed)),
+            requested: wall(requested),
+            tls: info.encryption.map(|encryption| encryption.to_string()).unwrap_or_default(),
+            application_name: info.application_name(),
+            prepared_statements: count(info.prepared.load(Ordering::Relaxed)),
         },
-        wait: Duration::ZERO,
+        wait: if state == ClientState::Waiting { requested.elapsed() } else { Duration::ZERO },
         server,
         node,
         pins: info.pins().into_iter().map(crate::session::pins::Reason::as_str).collect(),
     }
 }
 
-fn server(key: &crate::pool::key::PoolKey, info: &ServerInfo) -> Server {
+fn server(key: &PoolKey, info: &ServerInfo, names: &HashMap<ClientId, String>) -> Server {
     let (state, client) = info.state();
+    let canceling = info.socket.key.canceling.load(Ordering::Relaxed);
     Server {
         id: info.id,
         connection: Connection {
             user: key.user.clone(),
             database: key.database.clone(),
-            state: if state == ServerState::Active { Activeness::Active } else { Activeness::Idle },
-            remote: None,
-            local: None,
+            state: match state {
+                _ if canceling => Activeness::BeingCanceled,
+                ServerState::Active => Activeness::Active,
+                ServerState::Idle => Activeness::Idle,
+            },
+            remote: info.socket.ends.remote,
+            local: info.socket.ends.local,
             connected: wall(info.connected_at),
-            requested: wall(info.connected_at),
-            tls: String::new(),
-            application_name: String::new(),
-            prepared_statements: count(info.prepared.load(std::sync::atomic::Ordering::Relaxed)),
+            requested: wall(info.lent_at()),
+            tls: info.socket.encryption.map(|encryption| encryption.to_string()).unwrap_or_default(),
+            application_name: client.and_then(|client| names.get(&client).cloned()).unwrap_or_default(),
+            prepared_statements: count(info.prepared.load(Ordering::Relaxed)),
         },
         cluster: key.cluster.clone(),
         node: key.node.clone(),
-        process_id: info.process_id,
+        process_id: info.socket.key.process_id,
         client,
-        fate: Fate::Reuse,
+        fate: if info.is_condemned() { Fate::Close } else { Fate::Reuse },
     }
 }
 

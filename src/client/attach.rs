@@ -197,11 +197,12 @@ impl Client {
         if let Some(sql) = self.session.attach(&mut lease.carried) {
             self.bring_settings(&mut lease, &sql, node).await?;
         }
-        lease.info.lend(self.info.id);
+        let since = Instant::now();
+        lease.info.lend(self.info.id, since);
         self.info.active(lease.id);
         self.key.slot.lend(Arc::clone(lease.key()));
         self.services.counters.routed(ran, reason);
-        self.attachment = Attachment::Lent(Box::new(Held { lease, busy, node, ran, since: Instant::now() }));
+        self.attachment = Attachment::Lent(Box::new(Held { lease, busy, node, ran, since }));
         Ok(())
     }
 

@@ -3,13 +3,13 @@
 //! Touched at login and at the end; while a client works, only its own atomics move.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::net::stream::{Encryption, Ends};
 use crate::session::pins::Reason;
 use crate::types::{ClientId, DatabaseName, ServerId, UserName};
 
@@ -33,10 +33,10 @@ pub struct ClientInfo {
     pub user: UserName,
     /// The database it asked for.
     pub database: DatabaseName,
-    /// Where it comes from; `None` over a Unix socket.
-    pub peer: Option<SocketAddr>,
-    /// Whether its connection is encrypted.
-    pub encryption: Encryption,
+    /// Where it comes from, and where it came in.
+    pub ends: Ends,
+    /// How its connection is encrypted, if it is.
+    pub encryption: Option<Encryption>,
     /// What it calls itself.
     pub application_name: Mutex<String>,
     /// When it connected.
@@ -47,20 +47,13 @@ pub struct ClientInfo {
     pub transactions: AtomicU64,
     /// Batches it has run.
     pub queries: AtomicU64,
+    /// Microseconds after `connected_at`.
+    requested: AtomicU64,
     state: AtomicU8,
     server: AtomicU64,
     pins: AtomicU8,
     killed: AtomicBool,
     control: Notify,
-}
-
-/// Whether a connection is encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encryption {
-    /// TLS.
-    Tls,
-    /// None.
-    Plain,
 }
 
 /// What is known of a client when it has logged in.
@@ -70,10 +63,10 @@ pub struct Arrival {
     pub user: UserName,
     /// The database it asked for.
     pub database: DatabaseName,
-    /// Where it comes from.
-    pub peer: Option<SocketAddr>,
-    /// Whether its connection is encrypted.
-    pub encryption: Encryption,
+    /// Where it comes from, and where it came in.
+    pub ends: Ends,
+    /// How its connection is encrypted, if it is.
+    pub encryption: Option<Encryption>,
     /// What it calls itself.
     pub application_name: String,
     /// Now.
@@ -86,13 +79,14 @@ impl ClientInfo {
             id,
             user: arrival.user,
             database: arrival.database,
-            peer: arrival.peer,
+            ends: arrival.ends,
             encryption: arrival.encryption,
             application_name: Mutex::new(arrival.application_name),
             connected_at: arrival.now,
             prepared: AtomicUsize::new(0),
             transactions: AtomicU64::new(0),
             queries: AtomicU64::new(0),
+            requested: AtomicU64::new(0),
             state: AtomicU8::new(0),
             server: AtomicU64::new(0),
             pins: AtomicU8::new(0),
@@ -101,10 +95,26 @@ impl ClientInfo {
         }
     }
 
+    /// What it calls itself.
+    pub fn application_name(&self) -> String {
+        self.application_name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// It lies idle.
     pub fn idle(&self) {
         self.state.store(0, Ordering::Relaxed);
         self.server.store(0, Ordering::Relaxed);
+    }
+
+    /// It has asked for something.
+    pub fn requests(&self, now: Instant) {
+        let micros = now.saturating_duration_since(self.connected_at).as_micros();
+        self.requested.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When it last asked for something; when it connected, if it never did.
+    pub fn requested_at(&self) -> Instant {
+        self.connected_at + Duration::from_micros(self.requested.load(Ordering::Relaxed))
     }
 
     /// It waits for a server.

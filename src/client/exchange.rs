@@ -40,6 +40,7 @@ impl Client {
         };
         self.info.queries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let started = Instant::now();
+        self.info.requests(started);
         let mark = self.session.mark();
         if let Some(database) = &plan.vacated {
             // PostgreSQL refuses while anybody is connected, and to it idle servers are somebody.

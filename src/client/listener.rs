@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::authenticate::Who;
-use super::directory::{Arrival, Encryption, Place};
+use super::directory::{Arrival, Place};
 use super::services::{Served, Services};
 use super::startup::{self, Opening, StartupError, Terms};
 use super::task::{Attachment, Client};
@@ -153,7 +153,7 @@ async fn prepare(
     let startup::Client { stream, message, minor, tls } = &mut *visitor.arrived;
     let user = message.user().to_owned();
     let database = message.database().to_owned();
-    if services.is_draining() {
+    if services.is_closed() {
         return Err(Some(Report::fatal(SqlState::CANNOT_CONNECT_NOW, "Howdah is shutting down")));
     }
     let is_admin = current.config.admin.users.iter().any(|admin| admin.as_str() == user);
@@ -167,11 +167,8 @@ async fn prepare(
     let arrival = Arrival {
         user: user.into(),
         database: database.into(),
-        peer: match visitor.peer {
-            ClientAddress::Tcp(address) => Some(address),
-            ClientAddress::Unix => None,
-        },
-        encryption: if stream.is_tls() { Encryption::Tls } else { Encryption::Plain },
+        ends: stream.ends(),
+        encryption: stream.encryption(),
         application_name: message.get("application_name").unwrap_or_default().to_owned(),
         now: Instant::now(),
     };

@@ -81,6 +81,8 @@ impl Current {
 pub enum Phase {
     /// No shutdown.
     Running,
+    /// Nobody new is let in; those who are here stay for as long as they like.
+    Closed,
     /// Clients are let go as soon as they are outside a transaction.
     Draining,
 }
@@ -152,6 +154,11 @@ impl Services {
     /// How clients prove who they are.
     pub fn method(&self) -> AuthMethod {
         self.current.load().config.auth
+    }
+
+    /// Whether nobody new is let in.
+    pub fn is_closed(&self) -> bool {
+        *self.phase.borrow() != Phase::Running
     }
 
     /// Whether clients are being let go.

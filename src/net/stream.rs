@@ -3,12 +3,14 @@
 //! Knows bytes only.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
+use tokio_rustls::rustls::{CipherSuite, ProtocolVersion};
 
 /// A connection to a client or a server.
 #[derive(Debug)]
@@ -21,7 +23,48 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// The two ends of a connection, for people; `None` where it has no address, as a Unix socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Ours.
+    pub local: Option<SocketAddr>,
+    /// The other.
+    pub remote: Option<SocketAddr>,
+}
+
+/// How a connection is encrypted. Shown as `TLSv1.3/TLS13_AES_256_GCM_SHA384`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encryption {
+    protocol: ProtocolVersion,
+    suite: CipherSuite,
+}
+
+impl std::fmt::Display for Encryption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let protocol = self.protocol.as_str().unwrap_or("TLS").replace('_', ".");
+        write!(f, "{protocol}/{}", self.suite.as_str().unwrap_or("unknown"))
+    }
+}
+
 impl Stream {
+    /// Its ends.
+    pub fn ends(&self) -> Ends {
+        let tcp = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Unix(_) => return Ends::default(),
+        };
+        Ends { local: tcp.local_addr().ok(), remote: tcp.peer_addr().ok() }
+    }
+
+    /// How it is encrypted, if it is.
+    pub fn encryption(&self) -> Option<Encryption> {
+        let Self::Tls(stream) = self else { return None };
+        let session = stream.get_ref().1;
+        let suite = session.negotiated_cipher_suite()?.suite();
+        Some(Encryption { protocol: session.protocol_version()?, suite })
+    }
+
     /// Waits until a read would find bytes, the end of the stream or an error; holds no buffer meanwhile.
     ///
     /// Cancel safe. May return early; a read that finds nothing simply waits. Over TLS it looks at the

@@ -29,7 +29,7 @@ impl Lease {
     }
 
     fn pooled(&mut self) -> Option<&mut Pooled> {
-        self.object.as_deref_mut()
+        self.object.as_deref_mut().map(AsMut::as_mut)
     }
 }
 

@@ -87,6 +87,7 @@ impl Manager {
     /// From now on, no server that exists today is lent again.
     pub(super) fn retire_all(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
+        self.servers.condemn(&self.key);
     }
 
     /// Whether its servers log in as `login` says.
@@ -131,10 +132,11 @@ pub struct Pooled {
 }
 
 impl managed::Manager for Manager {
-    type Type = Pooled;
+    /// Boxed: deadpool's futures move it about, and every client's task would be as large as several of it.
+    type Type = Box<Pooled>;
     type Error = CreateError;
 
-    async fn create(&self) -> Result<Pooled, CreateError> {
+    async fn create(&self) -> Result<Box<Pooled>, CreateError> {
         if let Some(failure) = self.recent_failure(Instant::now()) {
             return Err(CreateError(failure.error));
         }
@@ -144,7 +146,8 @@ impl managed::Manager for Manager {
             return Err(CreateError(failure.error));
         }
         let generation = self.generation();
-        let connected = match connect::connect(&self.login).await {
+        // Boxed: every client would carry its size, and few ever log a server in.
+        let connected = match Box::pin(connect::connect(&self.login)).await {
             Ok(connected) => connected,
             Err(error) => {
                 self.stats.connect_failures.increment();
@@ -165,10 +168,10 @@ impl managed::Manager for Manager {
         self.servers.add(&self.key, &server.info);
         let jitter = rand::rng().random_range(0.9..=1.0);
         let stats = Arc::clone(&self.stats);
-        Ok(Pooled { server, generation, expires_at: now + self.lifetime.mul_f64(jitter), stats })
+        Ok(Box::new(Pooled { server, generation, expires_at: now + self.lifetime.mul_f64(jitter), stats }))
     }
 
-    async fn recycle(&self, pooled: &mut Pooled, _: &Metrics) -> RecycleResult<CreateError> {
+    async fn recycle(&self, pooled: &mut Box<Pooled>, _: &Metrics) -> RecycleResult<CreateError> {
         if pooled.generation != self.generation() {
             return Err(RecycleError::message("retired"));
         }
@@ -179,7 +182,7 @@ impl managed::Manager for Manager {
         Ok(())
     }
 
-    fn detach(&self, pooled: &mut Pooled) {
+    fn detach(&self, pooled: &mut Box<Pooled>) {
         self.servers.remove(pooled.server.id);
     }
 }

@@ -6,10 +6,14 @@ pub mod key;
 pub mod lease;
 pub mod manager;
 pub mod registry;
+mod waiters;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, PoolError, QueueMode, TimeoutType, Timeouts};
@@ -23,8 +27,9 @@ use crate::server::connect::Login;
 use crate::telemetry::counters::{PoolStats, PoolTotals, ServerStats, ServerTotals, Tallied};
 use key::PoolKey;
 use lease::Lease;
-use manager::{CreateError, Making, Manager, Pooled};
+use manager::{CreateError, Making, Manager};
 use registry::Servers;
+use waiters::Waiters;
 
 /// The pool of one node × database × user.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ pub struct Pool {
     inner: managed::Pool<Manager>,
     paused: watch::Receiver<bool>,
     retired: AtomicBool,
-    waiting: AtomicUsize,
+    waiters: Waiters,
     /// What its servers do for clients.
     pub stats: PoolStats,
     /// What becomes of its server connections.
@@ -124,9 +129,9 @@ impl Pool {
     /// `pool.wait_timeout`, the time that the pool is paused included. Cancel safe.
     pub async fn checkout(self: &Arc<Self>) -> Result<Lease, CheckoutError> {
         let started = Instant::now();
-        let _waiting = Waiting::new(&self.waiting);
         let deadline = started + self.settings.wait_timeout;
         if *self.paused.borrow() {
+            let _waiting = self.waiters.join(started);
             let mut paused = self.paused.clone();
             let resumed = tokio::time::timeout_at(deadline.into(), paused.wait_for(|paused| !paused)).await;
             if !matches!(resumed, Ok(Ok(_))) {
@@ -135,7 +140,16 @@ impl Pool {
         }
         let timeouts =
             Timeouts { wait: Some(deadline.saturating_duration_since(Instant::now())), create: None, recycle: None };
-        let object = match self.inner.timeout_get(&timeouts).await {
+        let mut get = pin!(self.inner.timeout_get(&timeouts));
+        // Who gets a server at once never stood in the queue, nor touched its lock.
+        let got = match poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx))).await {
+            Poll::Ready(got) => got,
+            Poll::Pending => {
+                let _waiting = self.waiters.join(started);
+                get.await
+            }
+        };
+        let object = match got {
             Ok(object) => object,
             Err(PoolError::Timeout(TimeoutType::Wait | TimeoutType::Create | TimeoutType::Recycle)) => {
                 return Err(self.timed_out(started));
@@ -151,7 +165,7 @@ impl Pool {
     }
 
     fn timed_out(&self, started: Instant) -> CheckoutError {
-        let waiting = self.waiting.load(Ordering::Relaxed);
+        let waiting = self.waiters.count();
         CheckoutError::Timeout { key: self.key.clone(), waited: started.elapsed(), waiting }
     }
 
@@ -160,7 +174,7 @@ impl Pool {
         let keep = self.settings.min_idle;
         let mut kept = 0;
         let idle_timeout = self.settings.idle_timeout;
-        self.inner.retain(|pooled: &Pooled, metrics| {
+        self.inner.retain(|pooled, metrics| {
             let fresh = now < pooled.expires_at && pooled.generation == self.generation();
             let used = metrics.last_used() < idle_timeout;
             let keep = fresh && !pooled.server.wire.is_readable_now() && (used || kept < keep);
@@ -187,7 +201,8 @@ impl Pool {
         Status {
             servers: status.size,
             idle: status.available,
-            waiting: self.waiting.load(Ordering::Relaxed).min(status.waiting),
+            waiting: self.waiters.count(),
+            longest_wait: self.waiters.oldest().map_or(Duration::ZERO, |since| since.elapsed()),
             stats: self.stats.read(),
             connections: self.connections.read(),
         }
@@ -203,25 +218,12 @@ pub struct Status {
     pub idle: usize,
     /// Clients that wait for one.
     pub waiting: usize,
+    /// For how long the first of them has waited.
+    pub longest_wait: Duration,
     /// What its servers did for clients.
     pub stats: PoolTotals,
     /// What became of its server connections.
     pub connections: ServerTotals,
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// All pools. Looked up when a client first needs a node, not per transaction.
@@ -273,7 +275,7 @@ impl Pools {
             inner,
             paused,
             retired: AtomicBool::new(false),
-            waiting: AtomicUsize::new(0),
+            waiters: Waiters::default(),
             stats: PoolStats::default(),
             connections,
         });

@@ -29,6 +29,14 @@ impl Servers {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
+    /// Those of one pool will be closed once nobody has them.
+    pub(super) fn condemn(&self, key: &PoolKey) {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, info) in all.values().filter(|(other, _)| other == key) {
+            info.condemn();
+        }
+    }
+
     /// All that are connected, in the order in which they were made.
     pub fn snapshot(&self) -> Vec<(PoolKey, Arc<ServerInfo>)> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,7 @@
 //! the server has signalled its backend before it closes the cancel connection
 //! (`processCancelRequest`, src/backend/postmaster/postmaster.c).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct ServerKey {
     pub process_id: i32,
     /// Its secret.
     pub key: Vec<u8>,
+    /// Whether a cancel request is on its way.
+    pub canceling: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -133,6 +136,7 @@ impl Slot {
                 State::Idle => return Canceled::Nothing,
             }
         };
+        key.canceling.store(true, Ordering::Relaxed);
         let _back = BackToRunning(self);
         let sent = connect::cancel(&key.peer, &key.connector, key.process_id, &key.key, Deadline::after(timeout)).await;
         if sent.is_ok() { Canceled::Sent } else { Canceled::Failed }
@@ -146,6 +150,7 @@ impl Drop for BackToRunning<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         if let State::Canceling(key) = std::mem::take(&mut *state) {
+            key.canceling.store(false, Ordering::Relaxed);
             *state = State::Running(key);
         }
         drop(state);

@@ -1,8 +1,11 @@
 //! What others see of a server connection while it works: plain atomics, read by SHOW SERVERS and metrics.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use super::cancel::ServerKey;
+use crate::net::stream::{Encryption, Ends};
 use crate::types::{ClientId, NodeName, ServerId};
 
 /// What a server is doing.
@@ -21,34 +24,67 @@ pub struct ServerInfo {
     pub id: ServerId,
     /// The node it leads to.
     pub node: NodeName,
-    /// The server's process.
-    pub process_id: i32,
+    /// Its connection.
+    pub socket: Socket,
     /// When it was made.
     pub connected_at: Instant,
     /// Prepared statements on it.
     pub prepared: AtomicUsize,
     state: AtomicU8,
     client: AtomicU64,
+    /// Microseconds after `connected_at`.
+    lent: AtomicU64,
+    condemned: AtomicBool,
+}
+
+/// A server connection as such.
+#[derive(Debug)]
+pub struct Socket {
+    /// Where it leads, and from where.
+    pub ends: Ends,
+    /// How it is encrypted, if it is.
+    pub encryption: Option<Encryption>,
+    /// The server's process, and whether somebody cancels what it does.
+    pub key: Arc<ServerKey>,
 }
 
 impl ServerInfo {
     /// A new server's.
-    pub const fn new(id: ServerId, node: NodeName, process_id: i32, now: Instant) -> Self {
+    pub const fn new(id: ServerId, node: NodeName, socket: Socket, now: Instant) -> Self {
         Self {
             id,
             node,
-            process_id,
+            socket,
             connected_at: now,
             prepared: AtomicUsize::new(0),
             state: AtomicU8::new(0),
             client: AtomicU64::new(0),
+            lent: AtomicU64::new(0),
+            condemned: AtomicBool::new(false),
         }
     }
 
     /// It is lent to `client`.
-    pub fn lend(&self, client: ClientId) {
+    pub fn lend(&self, client: ClientId, now: Instant) {
+        let micros = now.saturating_duration_since(self.connected_at).as_micros();
+        self.lent.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.client.store(client.0, Ordering::Relaxed);
         self.state.store(1, Ordering::Relaxed);
+    }
+
+    /// When it was last lent; when it was made, if it never was.
+    pub fn lent_at(&self) -> Instant {
+        self.connected_at + Duration::from_micros(self.lent.load(Ordering::Relaxed))
+    }
+
+    /// It will be closed once nobody has it.
+    pub fn condemn(&self) {
+        self.condemned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it will be closed once nobody has it.
+    pub fn is_condemned(&self) -> bool {
+        self.condemned.load(Ordering::Relaxed)
     }
 
     /// It is given back.

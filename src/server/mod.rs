@@ -12,6 +12,7 @@ pub mod startup;
 mod wire;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -26,7 +27,7 @@ use crate::session::parameters::Parameters;
 use crate::types::{NodeName, ServerId};
 use cancel::ServerKey;
 use connect::Connected;
-use info::ServerInfo;
+use info::{ServerInfo, Socket};
 
 /// One server connection.
 #[derive(Debug)]
@@ -69,13 +70,16 @@ impl Server {
         for (name, value) in &connected.parameters {
             parameters.report(name, value);
         }
-        let info = Arc::new(ServerInfo::new(identity.id, identity.node.clone(), connected.process_id, now));
-        let key = ServerKey {
+        let key = Arc::new(ServerKey {
             peer: connected.peer,
             connector: identity.connector,
             process_id: connected.process_id,
             key: connected.key,
-        };
+            canceling: AtomicBool::new(false),
+        });
+        let stream = &connected.stream;
+        let socket = Socket { ends: stream.ends(), encryption: stream.encryption(), key: Arc::clone(&key) };
+        let info = Arc::new(ServerInfo::new(identity.id, identity.node.clone(), socket, now));
         Self {
             id: identity.id,
             node: identity.node,
@@ -84,7 +88,7 @@ impl Server {
             replies: Replies::default(),
             carried: Carried::new(Arc::new(parameters), identity.prepared_statements),
             info,
-            key: Arc::new(key),
+            key,
             broken: None,
         }
     }
