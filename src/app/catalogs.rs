@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::Cluster;
 use crate::cluster::catalog::{Catalogs, Contents};
@@ -17,6 +18,9 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// How long after a failure the next try comes.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often a load is tried at once: what is dropped while it is described makes the query fail.
+const TRIES: u32 = 3;
 
 /// How long one load may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -67,6 +71,8 @@ impl Loader {
     async fn run(mut self) {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failed: Vec<Arc<Contents>> = Vec::new();
+        let mut retry = Instant::now();
         loop {
             let due = tokio::select! {
                 wanted = self.wanted.recv() => match wanted {
@@ -74,9 +80,15 @@ impl Loader {
                     None => return,
                 },
                 _ = period.tick() => self.catalogs.all(),
+                () = sleep_until(retry), if !failed.is_empty() => std::mem::take(&mut failed),
             };
             for contents in due {
-                self.serve(&contents).await;
+                failed.retain(|other| !Arc::ptr_eq(other, &contents));
+                if let Err(error) = self.serve(&contents).await {
+                    tracing::warn!(database = %contents.database(), %error, "catalog not loaded: its reads go to the primary");
+                    failed.push(contents);
+                    retry = Instant::now() + RETRY;
+                }
             }
         }
     }
@@ -92,14 +104,16 @@ impl Loader {
         due
     }
 
-    async fn serve(&mut self, contents: &Arc<Contents>) {
-        match self.load(contents).await {
-            Ok(catalog) => contents.set(catalog),
-            Err(error) => {
-                tracing::warn!(database = %contents.database(), %error, "catalog not loaded: its reads go to the primary");
-                let contents = Arc::clone(contents);
-                tokio::time::sleep(RETRY).await;
-                contents.refresh();
+    async fn serve(&mut self, contents: &Contents) -> Result<(), LoadError> {
+        let mut tries = 1;
+        loop {
+            match self.load(contents).await {
+                Ok(catalog) => {
+                    contents.set(catalog);
+                    return Ok(());
+                }
+                Err(LoadError::Query(QueryError::Server(_))) if tries < TRIES => tries += 1,
+                Err(error) => return Err(error),
             }
         }
     }
