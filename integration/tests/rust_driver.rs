@@ -18,6 +18,7 @@ fn main() -> std::process::ExitCode {
         &[("pool.size", "5")],
         howdah_integration::checks![
             prepared_statements,
+            hints_are_obeyed,
             statements_of_many_clients,
             pipelined_queries,
             transactions,
@@ -52,6 +53,28 @@ async fn prepared_statements(env: &Env) {
     drop(select);
     env.assert_only_on_primary("INSERT INTO rs%").await;
     env.assert_mostly_on_replicas("%marker_rust_prepared%").await;
+}
+
+/// By simple queries, and by every execution of a statement whose text was sent once.
+async fn hints_are_obeyed(env: &Env) {
+    let client = connect(env).await;
+    let function = "CREATE FUNCTION counted() RETURNS bigint VOLATILE LANGUAGE sql AS 'SELECT count(*) FROM hinted'";
+    client.batch_execute(&format!("CREATE TABLE hinted (n int); {function}")).await.unwrap();
+    env.read_by_replicas("hinted").await;
+    let to_primary = client.prepare("/* howdah: primary */ SELECT min(n) FROM hinted WHERE n > $1").await.unwrap();
+    let to_replica = client.prepare("/* howdah: replica */ SELECT counted() + $1::int").await.unwrap();
+    for n in 0..10 {
+        client.query_one(&to_primary, &[&n]).await.unwrap();
+        client.query_one(&to_replica, &[&n]).await.unwrap();
+        client.batch_execute("/* howdah: primary */ SELECT max(n) FROM hinted").await.unwrap();
+        client.batch_execute("-- howdah: replica\nSELECT 2 * counted()").await.unwrap();
+    }
+    for pattern in ["%min(n) FROM hinted%", "%max(n) FROM hinted%"] {
+        env.assert_only_on_primary(pattern).await;
+    }
+    for pattern in ["%counted() + $%", "%$1 * counted()%"] {
+        env.assert_only_on_replicas(pattern).await;
+    }
 }
 
 async fn statements_of_many_clients(env: &Env) {

@@ -119,7 +119,8 @@ impl Session {
             match analysis {
                 Known::Nothing => {}
                 Known::Unknown => unknown = true,
-                Known::Analysis(analysis) => {
+                Known::Analysis(analysis, hint) => {
+                    found = found.or(hint);
                     plan.effects = plan.effects.with(analysis.effects);
                     if strictest.as_ref().is_none_or(|so_far| so_far.class() == Class::Read) {
                         strictest = Some(analysis);
@@ -129,7 +130,6 @@ impl Session {
             if plan.effects.has(Effects::DDL) {
                 plan.vacated = text_of(frame, body).and_then(command::vacated_database).or_else(|| plan.vacated.take());
             }
-            found = found.or_else(|| text_of(frame, body).and_then(hint::parse));
             plan.steps.push(step);
         }
         plan.only_reads = !unknown && strictest.as_ref().is_some_and(|analysis| analysis.class() == Class::Read);
@@ -157,12 +157,12 @@ impl Session {
                 let analysis = analyse(text);
                 let effects = analysis.effects;
                 let statements = if effects.has(Effects::COMMANDS) { command::parse(text) } else { Vec::new() };
-                return (Step::Query { statements, effects }, Known::Analysis(analysis));
+                return (Step::Query { statements, effects }, Known::Analysis(analysis, hint::parse(text)));
             }
             tag::PARSE => {
                 let Ok(parse) = Parse::open(body) else { return (Step::Pass, Known::Unknown) };
                 let statement = make_statement(&self.registry, parse, analyse);
-                let known = Known::Analysis(statement.analysis);
+                let known = Known::Analysis(statement.analysis, statement.hint.clone());
                 return (Step::Parse(statement), known);
             }
             tag::BIND => match Bind::open(body) {
@@ -187,7 +187,7 @@ impl Session {
             return Known::Nothing;
         }
         let statement = if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) };
-        statement.map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis))
+        statement.map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis, statement.hint.clone()))
     }
 
     /// What to ask for a batch whose strictest statement is `strictest`; `None` when nobody knows.
@@ -327,7 +327,7 @@ impl Session {
 enum Known {
     Nothing,
     Unknown,
-    Analysis(Analysis),
+    Analysis(Analysis, Option<Hint>),
 }
 
 fn make_statement(registry: &Registry, parse: Parse<'_>, analyse: &mut dyn FnMut(&[u8]) -> Analysis) -> Arc<Statement> {

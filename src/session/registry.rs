@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use foldhash::fast::FixedState;
 
 use crate::sql::command::{self, Parsed};
+use crate::sql::hint::{self, Hint};
 use crate::sql::{Analysis, Effects};
 
 /// A prepared statement.
@@ -24,6 +25,8 @@ pub struct Statement {
     pub types: Box<[u8]>,
     /// What the text says.
     pub analysis: Analysis,
+    /// What a comment in front of the text orders, each time the statement runs.
+    pub hint: Option<Hint>,
     /// The statement itself, when it concerns the session.
     pub parsed: Option<Parsed>,
     /// Whether some server has accepted it.
@@ -35,7 +38,8 @@ impl Statement {
     pub fn new(id: u64, text: &[u8], types: &[u8], analysis: Analysis) -> Self {
         let concerns = analysis.effects.has(Effects::COMMANDS);
         let parsed = if concerns { command::parse(text).into_iter().next() } else { None };
-        Self { id, text: text.into(), types: types.into(), analysis, parsed, accepted: AtomicBool::new(false) }
+        let hint = hint::parse(text);
+        Self { id, text: text.into(), types: types.into(), analysis, hint, parsed, accepted: AtomicBool::new(false) }
     }
 
     /// Whether some server has accepted it.
