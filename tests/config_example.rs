@@ -12,16 +12,16 @@ const EXAMPLE: &str = include_str!("../config.example.yaml");
 const MANUAL: &str = include_str!("../docs/configuration.md");
 
 /// The files that the example names in commented keys.
-const PEM_FILES: &[&str] = &["server.crt", "server.key", "ca.crt", "client.crt", "client.key"];
+const FILES: &[&str] = &["server.crt", "server.key", "ca.crt", "client.crt", "client.key", "pg_hba.conf"];
 
-/// A directory with (empty) PEM files that goes away with the value.
+/// A directory with (empty) files of these names that goes away with the value.
 struct Certificates(std::path::PathBuf);
 
 impl Certificates {
     fn new(test: &str) -> Self {
         let path = std::env::temp_dir().join(format!("howdah-example-{}-{test}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
-        for file in PEM_FILES {
+        for file in FILES {
             std::fs::write(path.join(file), "").unwrap();
         }
         Self(path)
@@ -51,6 +51,12 @@ fn uncommented() -> String {
             _ => lines.push(line.to_owned()),
         }
     }
+    lines.join("\n")
+}
+
+/// As [`uncommented`], without the key that takes the place of another.
+fn usable() -> String {
+    let lines: Vec<_> = uncommented().lines().filter(|line| !line.contains("hba_file:")).map(str::to_owned).collect();
     lines.join("\n")
 }
 
@@ -92,15 +98,18 @@ fn the_example_shows_every_key_with_a_value_that_is_accepted() {
     let text = uncommented();
     assert_eq!(keys(&text), known_keys(), "{text}");
     let certificates = Certificates::new("accepted");
-    if let Err(faults) = config::parse(&text, &certificates.0) {
-        panic!("{text}\n{faults}");
+    let by_file = text.replace("  method: scram-sha-256\n", "");
+    for text in [usable(), by_file] {
+        if let Err(faults) = config::parse(&text, &certificates.0) {
+            panic!("{text}\n{faults}");
+        }
     }
 }
 
 #[test]
 fn the_example_shows_the_defaults() {
     let certificates = Certificates::new("defaults");
-    let shown = config::parse(&uncommented(), &certificates.0).unwrap();
+    let shown = config::parse(&usable(), &certificates.0).unwrap();
     let least = "
 users: [{name: app, password: x}]
 clusters: {main: {nodes: [{name: pg1, address: h}], monitor: {user: howdah}}}

@@ -23,6 +23,7 @@ fn main() -> std::process::ExitCode {
             kill_leaves_no_server_connection,
             clients_that_hang_up_leave_nothing,
             wrong_file_is_refused,
+            hba_file_decides,
             starts_before_its_nodes,
         ],
     )
@@ -191,6 +192,34 @@ async fn wrong_file_is_refused(env: &Env) {
     }
     let good = Command::new(howdah::binary()).arg("check").arg(env.howdah().file()).output().await.unwrap();
     assert_eq!(good.status.code(), Some(0), "{}", String::from_utf8_lossy(&good.stderr));
+}
+
+/// Who is let in, and what the others hear, as PostgreSQL decides and says it with the same file.
+async fn hba_file_decides(env: &Env) {
+    let file = env.cluster.directory().join("hba.conf");
+    let rules = "
+        host app,postgres app 127.0.0.1/32 scram-sha-256
+        host template1 all 127.0.0.1 255.255.255.255 reject
+        hostssl all all all trust
+    ";
+    std::fs::write(&file, rules).unwrap();
+    let auth = format!("{{hba_file: '{}'}}", file.display());
+    let howdah = Howdah::start(&env.cluster, &[("auth", &auth)]).await;
+    Login::app(howdah.port).database("postgres").connect().await.expect("the first line lets it in");
+    for (login, expected) in [
+        (
+            Login::app(howdah.port).database("template1"),
+            "pg_hba.conf rejects connection for host \"127.0.0.1\", user \"app\", database \"template1\", no encryption",
+        ),
+        (
+            Login::superuser(howdah.port).database("app"),
+            "no pg_hba.conf entry for host \"127.0.0.1\", user \"postgres\", database \"app\", no encryption",
+        ),
+    ] {
+        let refused = login.connect().await.expect_err(expected);
+        let refused = refused.as_db_error().unwrap();
+        assert_eq!((refused.code().code(), refused.message()), ("28000", expected));
+    }
 }
 
 /// Nodes may start after Howdah: it waits for them, and is not ready until then.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::model::{AuthMethod, Config, Limits, PoolMode, PoolSettings};
+use crate::config::model::{Auth, AuthMethod, Config, Limits, PoolMode, PoolSettings};
 
 /// The smallest configuration there is, with every default filled in.
 pub(super) fn defaults() -> Option<Config> {
@@ -37,7 +37,7 @@ pub(super) fn values(config: &Config) -> Vec<(&'static str, String)> {
     let mut values = vec![
         ("listen", listens(config)),
         ("tls.mode", format!("{:?}", config.tls.mode).to_lowercase()),
-        ("auth.method", method(config.auth).to_owned()),
+        ("auth.method", auth(&config.auth).to_owned()),
     ];
     values.extend(pool(&config.pool));
     values.extend([
@@ -51,6 +51,14 @@ pub(super) fn values(config: &Config) -> Vec<(&'static str, String)> {
     values.push(("log.level", config.log.level.clone()));
     values.push(("shutdown_timeout", duration(config.shutdown_timeout)));
     values
+}
+
+const fn auth(auth: &Auth) -> &'static str {
+    match auth {
+        Auth::Method(method) => self::method(*method),
+        // PgBouncer's word for it.
+        Auth::Rules(_) => "hba",
+    }
 }
 
 const fn method(method: AuthMethod) -> &'static str {

@@ -13,6 +13,7 @@ use super::task::{Attachment, Client};
 use super::{answer, authenticate};
 use crate::auth::Authenticated;
 use crate::cluster::SessionClock;
+use crate::config::hba;
 use crate::config::model::{Destination, PoolMode};
 use crate::net::deadline::Deadline;
 use crate::net::listen::ClientAddress;
@@ -161,7 +162,16 @@ async fn prepare(
         let report = Report::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already");
         return Err(Some(report.hint("Raise limits.max_clients.")));
     }
-    let who = Who { method: current.config.auth, users: &current.users, user: &user, tls: tls.as_ref() };
+    let address = match visitor.peer {
+        ClientAddress::Tcp(address) => Some(address.ip()),
+        ClientAddress::Unix => None,
+    };
+    let asked = hba::Visitor { user: &user, database: &database, address, tls: stream.is_tls() };
+    let method = current.config.auth.method(&asked).map_err(|refusal| {
+        let report = Report::fatal(SqlState::INVALID_AUTHORIZATION_SPECIFICATION, refusal.to_string());
+        Some(report.hint("auth.hba_file says who may log in from where."))
+    })?;
+    let who = Who { method, users: &current.users, user: &user, tls: tls.as_ref() };
     let who = authenticate::run(stream, who, rand::random(), visitor.deadline, out).await;
     let who = who.map_err(|error| error.report())?;
     let arrival = Arrival {

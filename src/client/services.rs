@@ -15,7 +15,7 @@ use crate::auth;
 use crate::cancel;
 use crate::cluster::Cluster;
 use crate::cluster::catalog::Catalogs;
-use crate::config::model::{AuthMethod, Config, Destination, Limits, ServerAddress};
+use crate::config::model::{Config, Destination, Limits, ServerAddress};
 use crate::net::buffer::Stash;
 use crate::net::tls::{Acceptor, Connector};
 use crate::pool::key::PoolKey;
@@ -149,11 +149,6 @@ impl Services {
     /// The bounds that hold now.
     pub fn limits(&self) -> Limits {
         self.current.load().config.limits.clone()
-    }
-
-    /// How clients prove who they are.
-    pub fn method(&self) -> AuthMethod {
-        self.current.load().config.auth
     }
 
     /// Whether nobody new is let in.

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::fault::{Fault, advice};
 use super::model::{
-    AuthMethod, ClientTlsMode, Cluster, Config, Listen, PoolOverrides, PoolSettings, ServerAddress, User,
+    Auth, AuthMethod, ClientTlsMode, Cluster, Config, Listen, PoolOverrides, PoolSettings, ServerAddress, User,
 };
 use super::secret::{Form, Secret};
 
@@ -94,20 +94,23 @@ fn references(config: &Config, faults: &mut Vec<Fault>) {
             faults.push(Fault::new(format!("admin.users[{index}]"), wrong, advice(name, &users)));
         }
     }
-    if config.auth == AuthMethod::Cert && config.tls.client_ca.is_none() {
+    let cert = config.auth.may_ask(AuthMethod::Cert);
+    if cert && config.tls.client_ca.is_none() {
         let right = "method cert needs the PEM file of the authorities of your clients";
         faults.push(Fault::new("tls.client_ca", "is missing", right));
     }
-    if config.auth == AuthMethod::Cert && config.tls.mode == ClientTlsMode::Disable {
+    if cert && config.tls.mode == ClientTlsMode::Disable {
         faults.push(Fault::new("tls.mode", "is disable", "method cert needs TLS: give a certificate and mode require"));
     }
 }
 
 fn passwords(config: &Config, faults: &mut Vec<Fault>) {
     for (index, user) in config.users.iter().enumerate() {
+        // Which user will come by which line of a file, nobody knows.
+        let Auth::Method(method) = config.auth else { break };
         let place = format!("users[{index}].password");
         let form = user.password.as_ref().map(Secret::form);
-        let (wrong, right) = match (config.auth, form) {
+        let (wrong, right) = match (method, form) {
             // Of a verifier, method md5 asks for SCRAM, as PostgreSQL does (`CheckPWChallengeAuth`,
             // src/backend/libpq/auth.c).
             (AuthMethod::Trust | AuthMethod::Cert, _)
@@ -187,9 +190,9 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     });
     let plain = matches!(config.tls.mode, ClientTlsMode::Disable | ClientTlsMode::Prefer);
     match config.auth {
-        AuthMethod::Trust if reachable => warnings
+        Auth::Method(AuthMethod::Trust) if reachable => warnings
             .push("auth.method: trust lets everyone who reaches the listening address in, as any user".to_owned()),
-        AuthMethod::Password if reachable && plain => warnings.push(
+        Auth::Method(AuthMethod::Password) if reachable && plain => warnings.push(
             "auth.method: password sends passwords in clear text wherever TLS is not required (tls.mode)".to_owned(),
         ),
         _ => {}

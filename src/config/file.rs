@@ -329,6 +329,21 @@ impl<'v> Section<'_, '_, 'v> {
         })
     }
 
+    /// What `parse` makes of the text in a file; `right` says which file to name.
+    pub(super) fn contents<T>(
+        &mut self,
+        key: &'static str,
+        right: &str,
+        parse: impl FnOnce(&str) -> Result<T, Misread>,
+    ) -> Option<T> {
+        let directory = self.reader.directory;
+        self.text(key, |text| {
+            let unreadable = |reason: String| Misread::new(format!("cannot be read ({reason})"), right);
+            let read = super::read_bounded(&directory.join(text)).map_err(unreadable)?;
+            parse(&read)
+        })
+    }
+
     /// A directory, which need not exist yet.
     pub(super) fn directory(&mut self, key: &'static str) -> Option<PathBuf> {
         let base = self.reader.directory;

@@ -7,6 +7,7 @@ mod agree;
 pub mod diff;
 pub mod fault;
 mod file;
+pub mod hba;
 pub mod model;
 mod resolve;
 pub mod secret;
@@ -26,19 +27,22 @@ use secret::{Form, Secret};
 
 /// Reads the configuration in the file `path`; relative paths in it start from its directory.
 pub fn load(path: &Path) -> Result<Config, Faults> {
-    /// No configuration is this long; what is was given by mistake.
-    const LONGEST: u64 = 16 * 1024 * 1024;
     let unreadable = |reason: String| {
         let right = "give the path of a readable YAML file";
         Fault::new(path.display().to_string(), format!("cannot be read ({reason})"), right)
     };
-    let mut text = String::new();
-    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    let read = file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| unreadable(error.to_string()))?;
-    if read as u64 > LONGEST {
-        return Err(unreadable("larger than 16 MiB".to_owned()).into());
-    }
+    let text = read_bounded(path).map_err(unreadable)?;
     parse(&text, path.parent().unwrap_or(path))
+}
+
+/// The text in a file that is no longer than any meant for us; else why it cannot be had.
+fn read_bounded(path: &Path) -> Result<String, String> {
+    /// No configuration is this long; what is was given by mistake.
+    const LONGEST: u64 = 16 * 1024 * 1024;
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let read = file.take(LONGEST + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if read as u64 > LONGEST { Err("larger than 16 MiB".to_owned()) } else { Ok(text) }
 }
 
 /// Reads the configuration in `text`; relative paths in it start from `base_dir`, and `${VAR}` is taken

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hba::{Hba, Refusal, Visitor};
 use super::secret::Secret;
 use crate::types::{ClusterName, DatabaseName, Lsn, NodeName, UserName};
 
@@ -18,7 +19,7 @@ pub struct Config {
     /// TLS towards clients.
     pub tls: ClientTls,
     /// How clients prove who they are.
-    pub auth: AuthMethod,
+    pub auth: Auth,
     /// The roles that may log in.
     pub users: Vec<User>,
     /// Primaries with their standbys.
@@ -79,6 +80,33 @@ pub struct ClientTls {
     pub private_key: Option<PathBuf>,
     /// PEM file with the authorities whose client certificates are accepted.
     pub client_ca: Option<PathBuf>,
+}
+
+/// What decides how a client proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// The same for all.
+    Method(AuthMethod),
+    /// The lines of a file in the language of `pg_hba.conf`.
+    Rules(Hba),
+}
+
+impl Auth {
+    /// How `visitor` must prove who it is.
+    pub fn method(&self, visitor: &Visitor<'_>) -> Result<AuthMethod, Refusal> {
+        match self {
+            Self::Method(method) => Ok(*method),
+            Self::Rules(rules) => rules.method(visitor),
+        }
+    }
+
+    /// Whether some client may be asked for its proof by `method`.
+    pub fn may_ask(&self, method: AuthMethod) -> bool {
+        match self {
+            Self::Method(only) => *only == method,
+            Self::Rules(rules) => rules.methods().any(|asked| asked == method),
+        }
+    }
 }
 
 /// How a client proves who it is (`pg_hba.conf`'s method names).

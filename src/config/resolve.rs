@@ -13,10 +13,11 @@ use tracing_subscriber::EnvFilter;
 use super::address;
 use super::fault::{Misread, advice};
 use super::file::{Reader, Section, Tree, Zero, name};
+use super::hba;
 use super::model::{
-    Admin, AuthMethod, Balance, ClientTls, ClientTlsMode, Cluster, Config, Consistency, Database, Limits, Listen, Log,
-    LogFormat, Monitor, Node, PoolMode, PoolOverrides, PoolSettings, Reads, Routing, RoutingOverrides, ServerAddress,
-    ServerTls, SslMode, Transactions, User,
+    Admin, Auth, AuthMethod, Balance, ClientTls, ClientTlsMode, Cluster, Config, Consistency, Database, Limits, Listen,
+    Log, LogFormat, Monitor, Node, PoolMode, PoolOverrides, PoolSettings, Reads, Routing, RoutingOverrides,
+    ServerAddress, ServerTls, SslMode, Transactions, User,
 };
 
 /// Reads the whole tree; what is wrong is left in `reader.faults`.
@@ -24,7 +25,7 @@ pub(super) fn resolve(tree: &Tree, reader: &mut Reader<'_>) -> Config {
     reader.top(tree, |file| Config {
         listen: listens(file),
         tls: file.section("tls", client_tls),
-        auth: file.section("auth", |auth| auth.choice("method", AUTH_METHODS).unwrap_or(AuthMethod::ScramSha256)),
+        auth: file.section("auth", auth),
         users: users(file),
         clusters: clusters(file),
         databases: databases(file),
@@ -104,6 +105,16 @@ fn client_tls(tls: &mut Section<'_, '_, '_>) -> ClientTls {
         tls.fault("client_ca", "is missing", "mode verify-full needs the PEM file of the authorities of your clients");
     }
     ClientTls { mode, certificate, private_key, client_ca }
+}
+
+fn auth(auth: &mut Section<'_, '_, '_>) -> Auth {
+    let method = auth.choice("method", AUTH_METHODS);
+    let rules =
+        auth.contents("hba_file", "name an existing file, relative to the configuration's directory", hba::parse);
+    if auth.has("method") && auth.has("hba_file") {
+        auth.fault("hba_file", "stands beside `method`", "leave one out: the file's lines say the method");
+    }
+    rules.map_or_else(|| Auth::Method(method.unwrap_or(AuthMethod::ScramSha256)), Auth::Rules)
 }
 
 /// A certificate is of no use without its key, nor the key without it.

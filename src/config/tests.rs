@@ -7,7 +7,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::model::{
-    AuthMethod, Balance, ClientTlsMode, Consistency, Listen, PoolMode, Reads, ServerAddress, SslMode, Transactions,
+    Auth, AuthMethod, Balance, ClientTlsMode, Consistency, Listen, PoolMode, Reads, ServerAddress, SslMode,
+    Transactions,
 };
 use super::*;
 
@@ -88,7 +89,7 @@ fn defaults_are_those_of_the_documentation() {
     let config = good(MINIMAL);
     assert_eq!(config.listen, [Listen::Tcp("0.0.0.0:6432".parse::<SocketAddr>().unwrap())]);
     assert_eq!(config.tls.mode, ClientTlsMode::Disable);
-    assert_eq!(config.auth, AuthMethod::ScramSha256);
+    assert_eq!(config.auth, Auth::Method(AuthMethod::ScramSha256));
     assert_eq!(config.metrics, None);
     assert_eq!(config.admin.users, []);
     assert_eq!(config.shutdown_timeout, Duration::from_secs(60));
@@ -352,6 +353,40 @@ fn names_agree() {
          admin.users[0]: there is no user \"ap\" in `users`; did you mean `app`?",
     );
     assert_eq!(good(&format!("{MINIMAL}admin: {{users: [app]}}\n")).admin.users, ["app".into()]);
+}
+
+#[test]
+fn a_file_of_rules_takes_the_place_of_the_method() {
+    let scratch = Scratch::new("hba");
+    let load = |rules: &str, auth: &str| {
+        std::fs::write(scratch.0.join("hba"), rules).unwrap();
+        parse(&format!("{MINIMAL}auth: {auth}\n"), &scratch.0).map_err(|faults| faults.to_string())
+    };
+    let config = load("host all app all scram-sha-256", "{hba_file: hba}").unwrap();
+    assert!(config.auth.may_ask(AuthMethod::ScramSha256) && !config.auth.may_ask(AuthMethod::Trust));
+    for (rules, auth, fault) in [
+        (
+            "\nhost all app all peer",
+            "{hba_file: hba}",
+            "auth.hba_file: \"hba\" line 2: \"peer\" is not supported; the methods are trust, reject, password, md5, \
+             scram-sha-256 and cert",
+        ),
+        (
+            "host all app all trust",
+            "{hba_file: hba, method: trust}",
+            "auth.hba_file: stands beside `method`; leave one out: the file's lines say the method",
+        ),
+        (
+            "hostssl all app all cert",
+            "{hba_file: hba}",
+            "tls.client_ca: is missing; method cert needs the PEM file of the authorities of your clients\n\
+             tls.mode: is disable; method cert needs TLS: give a certificate and mode require",
+        ),
+    ] {
+        assert_eq!(load(rules, auth).unwrap_err(), fault);
+    }
+    let missing = load("", "{hba_file: nowhere}").unwrap_err();
+    assert!(missing.starts_with("auth.hba_file: \"nowhere\" cannot be read ("), "{missing}");
 }
 
 #[test]
