@@ -35,6 +35,7 @@ fn main() -> std::process::ExitCode {
             clients_and_servers_are_listed,
             waits_and_requests_are_told,
             what_reconnect_will_close,
+            clients_may_change_their_name,
             only_administrators,
             mistakes,
             pause_and_resume_under_load,
@@ -114,6 +115,16 @@ async fn clients_and_servers_are_listed(env: &Env) {
     });
     assert!(listed, "no server's process ({pid} or another) is in {servers:?}");
     client.batch_execute("COMMIT").await.unwrap();
+}
+
+async fn clients_may_change_their_name(env: &Env) {
+    let client = env.app().connect().await.unwrap();
+    for name in ["renamed_once", "renamed_twice"] {
+        rows(&client, &format!("SET application_name = {name}")).await.unwrap();
+        rows(&client, "SELECT 1").await.unwrap();
+        let named = async || shown(env.port(), "CLIENTS", ("application_name", name), "user").await == [APP_USER];
+        eventually("the name is shown", Duration::from_secs(5), named).await;
+    }
 }
 
 async fn only_administrators(env: &Env) {

@@ -38,7 +38,7 @@ pub struct ClientInfo {
     /// How its connection is encrypted, if it is.
     pub encryption: Option<Encryption>,
     /// What it calls itself.
-    pub application_name: Mutex<String>,
+    application_name: Mutex<String>,
     /// When it connected.
     pub connected_at: Instant,
     /// Named statements it has prepared.
@@ -98,6 +98,12 @@ impl ClientInfo {
     /// What it calls itself.
     pub fn application_name(&self) -> String {
         self.application_name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It calls itself otherwise now.
+    pub fn rename(&self, name: Option<&str>) {
+        let mut known = self.application_name.lock().unwrap_or_else(PoisonError::into_inner);
+        name.unwrap_or_default().clone_into(&mut known);
     }
 
     /// It lies idle.

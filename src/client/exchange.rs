@@ -272,6 +272,10 @@ impl Client {
         drop(busy);
         drop(lease);
         self.info.idle();
+        if !Arc::ptr_eq(&self.named, &self.session.believed) {
+            self.named = Arc::clone(&self.session.believed);
+            self.info.rename(self.named.get("application_name"));
+        }
     }
 
     /// Forgets the messages of the batch; nothing points into them any more.

@@ -306,6 +306,7 @@ impl Seed {
             generation: self.generation,
             info,
             key,
+            named: Arc::clone(&session.believed),
             session,
             services,
             attachment: Attachment::Detached,

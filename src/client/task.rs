@@ -25,6 +25,7 @@ use crate::protocol::tag::TransactionStatus;
 use crate::relay::Until;
 use crate::router::view::Busy;
 use crate::session::Session;
+use crate::session::parameters::Parameters;
 use crate::telemetry::counters::ClientStats;
 
 /// A server lent to this client.
@@ -84,6 +85,8 @@ pub(super) struct Client {
     pub(super) dirty: bool,
     /// What clients of its database and user do.
     pub(super) stats: Arc<ClientStats>,
+    /// The parameters that `info` has its `application_name` from.
+    pub(super) named: Arc<Parameters>,
     /// Bytes received and sent that have been counted.
     pub(super) counted: (u64, u64),
 }
