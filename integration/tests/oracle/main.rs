@@ -64,6 +64,12 @@ async fn login_says_the_same(env: &Env) {
         assert_eq!(through.parameters, direct.parameters, "{parameters:?}");
         assert_eq!(through.key.len(), direct.key.len());
     }
+    for minor in [0, 2, 9] {
+        let direct = Wire::connect_in(minor, &Login::app(env.cluster.primary().port), &[]).await;
+        let through = Wire::connect_in(minor, &env.app(), &[]).await;
+        assert_eq!(through.negotiated, direct.negotiated, "3.{minor}");
+        assert_eq!(through.key.len(), direct.key.len(), "3.{minor}");
+    }
 }
 
 async fn conversations_are_the_same(env: &Env) {
