@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
             clients_that_hang_up_leave_nothing,
             wrong_file_is_refused,
             hba_file_decides,
+            verifiers_are_enough,
             starts_before_its_nodes,
         ],
     )
@@ -219,6 +220,23 @@ async fn hba_file_decides(env: &Env) {
         let refused = login.connect().await.expect_err(expected);
         let refused = refused.as_db_error().unwrap();
         assert_eq!((refused.code().code(), refused.message()), ("28000", expected));
+    }
+}
+
+/// Without any password of the application's user: its clients' proof is what servers are told.
+async fn verifiers_are_enough(env: &Env) {
+    let verifier = env.cluster.primary().scalar("SELECT rolpassword FROM pg_authid WHERE rolname = 'app'").await;
+    assert!(verifier.starts_with("SCRAM-SHA-256$"), "{verifier}");
+    let (monitor, monitor_password) = (howdah_integration::MONITOR_USER, howdah_integration::MONITOR_PASSWORD);
+    let users = format!("[{{name: app, password: '{verifier}'}}, {{name: {monitor}, password: {monitor_password}}}]");
+    for method in ["scram-sha-256", "md5", "password"] {
+        let howdah = Howdah::start(&env.cluster, &[("users", &users), ("auth.method", method)]).await;
+        let login = Login::app(howdah.port);
+        let client = login.connect().await.unwrap();
+        rows(&client, &format!("CREATE TABLE \"by {method}\" (n int)")).await.unwrap();
+        env.cluster.reads_through(&login, &format!("\"by {method}\"")).await;
+        let wrong = Login { password: "guess".into(), ..login };
+        assert_eq!(wrong.connect().await.unwrap_err().code().unwrap().code(), "28P01", "{method}");
     }
 }
 

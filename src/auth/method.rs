@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use super::scram_server::{self, AwaitFinal, AwaitFirst, ScramFault};
 use super::users::{Candidate, Standing, Users};
 use crate::config::model::AuthMethod;
+use crate::config::secret::Secret;
 use crate::protocol::backend;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
@@ -24,12 +25,25 @@ use crate::types::UserName;
 
 /// Proof that a client is who it says it is. Made in this file only; a session demands it.
 #[derive(Debug)]
-pub struct Authenticated(UserName);
+pub struct Authenticated {
+    user: UserName,
+    proof: Option<Secret>,
+}
 
 impl Authenticated {
+    const fn new(user: UserName, proof: Option<Secret>) -> Self {
+        Self { user, proof }
+    }
+
     /// The user that the client proved to be.
     pub fn user(&self) -> &UserName {
-        &self.0
+        &self.user
+    }
+
+    /// What it showed on the way, if that is enough to log in to servers: the password, or the keys of SCRAM, which
+    /// are good where the server has the same verifier.
+    pub const fn proof(&self) -> Option<&Secret> {
+        self.proof.as_ref()
     }
 }
 
@@ -153,7 +167,7 @@ pub fn begin(
 ) -> Result<Step, AuthError> {
     let name = UserName::from(user);
     match method {
-        AuthMethod::Trust if users.contains(user) => Ok(Step::Done(None, Authenticated(name))),
+        AuthMethod::Trust if users.contains(user) => Ok(Step::Done(None, Authenticated::new(name, None))),
         AuthMethod::Trust => Err(AuthError::NoRole(name)),
         AuthMethod::Cert => certificate(name, users, tls),
         AuthMethod::Password => {
@@ -180,7 +194,10 @@ fn certificate(user: UserName, users: &Users, tls: Option<&Tls>) -> Result<Step,
     if common_name != user.as_str() {
         return Err(AuthError::Certificate { common_name: common_name.to_owned(), user });
     }
-    if users.contains(user.as_str()) { Ok(Step::Done(None, Authenticated(user))) } else { Err(AuthError::NoRole(user)) }
+    if !users.contains(user.as_str()) {
+        return Err(AuthError::NoRole(user));
+    }
+    Ok(Step::Done(None, Authenticated::new(user, None)))
 }
 
 fn scram(user: UserName, candidate: &Candidate, users: &Users, tls: Option<&Tls>, nonce: Random) -> Step {
@@ -212,14 +229,15 @@ impl Exchange {
         match state {
             // Password => (Done | refused)
             State::Password(candidate) => {
-                let right = candidate.verifier.accepts_password(user.as_str(), password(body)?);
-                verdict(user, candidate.standing, right)
+                let given = password(body)?;
+                let right = candidate.verifier.accepts_password(user.as_str(), given);
+                verdict(user, candidate.standing, right, str::from_utf8(given).ok().map(Secret::new))
             }
             // Md5 => (Done | refused)
             State::Md5 { candidate, salt } => {
                 let answer = password(body)?;
                 let right = candidate.verifier.md5().map_or_else(|| 0.into(), |hash| hash.accepts(answer, salt));
-                verdict(user, candidate.standing, right)
+                verdict(user, candidate.standing, right, None)
             }
             // ScramFirst => (ScramFinal | refused)
             State::ScramFirst { scram, doom } => {
@@ -229,7 +247,9 @@ impl Exchange {
             }
             // ScramFinal => (Done | refused)
             State::ScramFinal { scram, doom } => match (scram.on_response(body), doom) {
-                (Ok(data), None) => Ok(Step::Done(Some(Request { code: SASL_FINAL, data }), Authenticated(user))),
+                (Ok((data, proof)), None) => {
+                    Ok(Step::Done(Some(Request { code: SASL_FINAL, data }), Authenticated::new(user, Some(proof))))
+                }
                 (Ok(_) | Err(ScramFault::Proof), Some(doom)) => Err(doom),
                 (Err(ScramFault::Proof), None) => Err(AuthError::WrongPassword(user)),
                 (Err(fault), _) => Err(fault.into()),
@@ -238,9 +258,14 @@ impl Exchange {
     }
 }
 
-fn verdict(user: UserName, standing: Standing, right: subtle::Choice) -> Result<Step, AuthError> {
+fn verdict(
+    user: UserName,
+    standing: Standing,
+    right: subtle::Choice,
+    proof: Option<Secret>,
+) -> Result<Step, AuthError> {
     if bool::from(right & standing.choice()) {
-        return Ok(Step::Done(None, Authenticated(user)));
+        return Ok(Step::Done(None, Authenticated::new(user, proof)));
     }
     Err(refusal(standing, &user).unwrap_or(AuthError::WrongPassword(user)))
 }
@@ -289,7 +314,7 @@ mod tests {
     fn log_in(method: AuthMethod, name: &str, secret: &str, tls: Option<&Tls>) -> Result<UserName, AuthError> {
         let secret = Secret::new(secret);
         let end_point = tls.and_then(|tls| tls.end_point.as_deref());
-        let mut client = Responder::new(name, Some(&secret), end_point);
+        let mut client = Responder::new(name, Some(&secret), end_point, [4; 18]);
         let mut step = begin(method, name, &users(), tls, [8; 18])?;
         loop {
             let (request, exchange) = match step {

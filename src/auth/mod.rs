@@ -6,6 +6,7 @@
 pub mod md5;
 pub mod method;
 pub mod respond;
+pub mod scram_client;
 pub mod scram_server;
 pub mod users;
 pub mod verifier;

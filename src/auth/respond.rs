@@ -7,7 +7,8 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 
 use super::md5::Md5Hash;
 use super::method::{CLEARTEXT_PASSWORD, MD5_PASSWORD, SASL, SASL_CONTINUE, SASL_FINAL};
-use super::scram_server::{PLAIN, PLUS};
+use super::scram_client::{self, Binding, ClientKeys};
+use super::scram_server::{NONCE, PLAIN, PLUS};
 use super::verifier::ScramKeys;
 use crate::config::secret::Secret;
 use crate::protocol::backend::message;
@@ -54,6 +55,7 @@ pub struct Responder<'a> {
     password: Option<&'a Secret>,
     /// Hash of the server's certificate, over TLS.
     end_point: Option<&'a [u8]>,
+    nonce: [u8; NONCE],
     state: State,
 }
 
@@ -61,16 +63,46 @@ enum State {
     /// Nothing, or only a password, was exchanged.
     Open,
     /// SASL began: the server must prove itself before it may let us in.
-    Scram(ScramSha256),
+    Scram(Scram),
     /// The server's signature was right.
     Proven,
 }
 
+/// An exchange by somebody who has the password, or only its keys.
+enum Scram {
+    Password(Box<ScramSha256>),
+    Keys(Box<scram_client::Exchange>),
+}
+
+impl Scram {
+    fn message(&self) -> &[u8] {
+        match self {
+            Self::Password(scram) => scram.message(),
+            Self::Keys(scram) => scram.message(),
+        }
+    }
+
+    fn update(&mut self, data: &[u8]) -> Result<(), RespondError> {
+        match self {
+            Self::Password(scram) => scram.update(data).map_err(server),
+            Self::Keys(scram) => scram.update(data).map_err(|fault| RespondError::Server(fault.into())),
+        }
+    }
+
+    fn finish(&mut self, data: &[u8]) -> Result<(), RespondError> {
+        match self {
+            Self::Password(scram) => scram.finish(data).map_err(server),
+            Self::Keys(scram) => scram.finish(data).map_err(|fault| RespondError::Server(fault.into())),
+        }
+    }
+}
+
 impl<'a> Responder<'a> {
-    /// A conversation in which `user` logs in; `end_point` is the hash of the server's certificate (RFC 5929 §4).
+    /// A conversation in which `user` logs in; `end_point` is the hash of the server's certificate (RFC 5929 §4),
+    /// `nonce` is random and used once.
     #[must_use]
-    pub fn new(user: &'a str, password: Option<&'a Secret>, end_point: Option<&'a [u8]>) -> Self {
-        Self { user, password, end_point, state: State::Open }
+    pub fn new(user: &'a str, password: Option<&'a Secret>, end_point: Option<&'a [u8]>, nonce: [u8; NONCE]) -> Self {
+        Self { user, password, end_point, nonce, state: State::Open }
     }
 
     /// Takes the code and data of an authentication request; appends the answer to `out`.
@@ -89,11 +121,11 @@ impl<'a> Responder<'a> {
             SASL => self.sasl(data, out)?,
             SASL_CONTINUE => {
                 let scram = self.scram()?;
-                scram.update(data).map_err(server)?;
+                scram.update(data)?;
                 message(out, tag::PASSWORD, |out| out.put_slice(scram.message()));
             }
             SASL_FINAL => {
-                self.scram()?.finish(data).map_err(server)?;
+                self.scram()?.finish(data)?;
                 self.state = State::Proven;
             }
             other => return Err(RespondError::Unsupported(other)),
@@ -116,6 +148,9 @@ impl<'a> Responder<'a> {
         if ScramKeys::parse(text).is_some() {
             return Err(RespondError::UnsuitableSecret { asked, stored: "a SCRAM verifier" });
         }
+        if ClientKeys::parse(text).is_some() {
+            return Err(RespondError::UnsuitableSecret { asked, stored: "a SCRAM verifier and its client's proof" });
+        }
         Ok(text)
     }
 
@@ -136,17 +171,28 @@ impl<'a> Responder<'a> {
             rest = tail;
         }
         let (mechanism, binding) = match self.end_point {
-            Some(end_point) if plus => (PLUS, ChannelBinding::tls_server_end_point(end_point.to_vec())),
+            Some(end_point) if plus => (PLUS, Binding::EndPoint(end_point)),
             // We could bind, and the server did not offer it: saying so lets an honest server notice a
             // man in the middle who took the offer away.
-            Some(_) if plain => (PLAIN, ChannelBinding::unrequested()),
-            None if plain => (PLAIN, ChannelBinding::unsupported()),
+            Some(_) if plain => (PLAIN, Binding::Unrequested),
+            None if plain => (PLAIN, Binding::Unsupported),
             _ => return Err(RespondError::Mechanism),
         };
         if !matches!(self.state, State::Open) {
             return Err(RespondError::Server("it asked for SASL twice".into()));
         }
-        let scram = ScramSha256::new(self.clear("SCRAM-SHA-256")?.as_bytes(), binding);
+        let keys = self.password.and_then(|secret| ClientKeys::parse(secret.expose()));
+        let scram = if let Some(keys) = keys {
+            Scram::Keys(Box::new(scram_client::Exchange::new(keys, binding, self.nonce)))
+        } else {
+            let password = self.clear("SCRAM-SHA-256")?.as_bytes();
+            let binding = match binding {
+                Binding::EndPoint(hash) => ChannelBinding::tls_server_end_point(hash.to_vec()),
+                Binding::Unrequested => ChannelBinding::unrequested(),
+                Binding::Unsupported => ChannelBinding::unsupported(),
+            };
+            Scram::Password(Box::new(ScramSha256::new(password, binding)))
+        };
         message(out, tag::PASSWORD, |out| {
             out.put_slice(mechanism.as_bytes());
             out.put_u8(0);
@@ -157,7 +203,7 @@ impl<'a> Responder<'a> {
         Ok(())
     }
 
-    fn scram(&mut self) -> Result<&mut ScramSha256, RespondError> {
+    fn scram(&mut self) -> Result<&mut Scram, RespondError> {
         match &mut self.state {
             State::Scram(scram) => Ok(scram),
             State::Open | State::Proven => Err(RespondError::Server("it continued SASL that had not begun".into())),
@@ -185,7 +231,7 @@ mod tests {
 
     fn ask(secret: Option<&str>, requests: &[(u32, &[u8])]) -> Result<Progress, RespondError> {
         let secret = secret.map(Secret::new);
-        let mut responder = Responder::new("u", secret.as_ref(), None);
+        let mut responder = Responder::new("u", secret.as_ref(), None, [4; NONCE]);
         let mut last = Ok(Progress::More);
         for (code, data) in requests {
             last = responder.on_request(*code, data, &mut BytesMut::new());

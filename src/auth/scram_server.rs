@@ -14,7 +14,9 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::scram_client::ClientKeys;
 use super::verifier::{ScramKeys, hmac};
+use crate::config::secret::Secret;
 
 /// Random bytes in the server's part of the nonce (`SCRAM_RAW_NONCE_LEN`, src/include/common/scram-common.h).
 pub const NONCE: usize = 18;
@@ -144,8 +146,8 @@ impl AwaitFirst {
 
 impl AwaitFinal {
     /// Takes the body of `SASLResponse`; gives the data of `AuthenticationSASLFinal` when the client
-    /// has proven that it knows the password.
-    pub fn on_response(self, body: &[u8]) -> Result<Vec<u8>, ScramFault> {
+    /// has proven that it knows the password, and the keys that its proof shows.
+    pub fn on_response(self, body: &[u8]) -> Result<(Vec<u8>, Secret), ScramFault> {
         let message = text(body)?;
         let (without_proof, proof) = message.rsplit_once(",p=").ok_or(Malformed("no proof"))?;
         let mut attributes = without_proof.split(',');
@@ -166,7 +168,8 @@ impl AwaitFinal {
         if !bool::from(stored_key.ct_eq(&self.keys.stored_key)) {
             return Err(ScramFault::Proof);
         }
-        Ok(format!("v={}", STANDARD.encode(hmac(&self.keys.server_key, &parts))).into_bytes())
+        let last = format!("v={}", STANDARD.encode(hmac(&self.keys.server_key, &parts)));
+        Ok((last.into_bytes(), ClientKeys::secret(&client_key, &self.keys.server_key)))
     }
 }
 
@@ -226,7 +229,7 @@ mod tests {
     fn exchange(server: AwaitFirst, mechanism: &str, mut client: ScramSha256) -> Result<(), ScramFault> {
         let (first, server) = server.on_initial_response(&initial(mechanism, client.message()))?;
         client.update(&first).unwrap();
-        let last = server.on_response(client.message())?;
+        let (last, _) = server.on_response(client.message())?;
         client.finish(&last).unwrap();
         Ok(())
     }

@@ -151,7 +151,7 @@ pub(super) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 
 /// `Hi()` of RFC 5802 §2.2 over the password as `SASLprep` (RFC 4013) makes it. Like PostgreSQL,
 /// a password that is not UTF-8 or not fit for `SASLprep` is taken as it is (`pg_saslprep`).
-fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
+pub(super) fn salted_password(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
     let prepared = str::from_utf8(password).ok().and_then(|text| stringprep::saslprep(text).ok());
     let key = keyed(prepared.as_deref().map_or(password, str::as_bytes));
     let round = |input: &[u8]| -> [u8; 32] { key.clone().chain_update(input).finalize().into_bytes().into() };

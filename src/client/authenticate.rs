@@ -170,7 +170,7 @@ mod tests {
     /// What a driver does: answers requests until it is let in, byte by byte.
     async fn client(mut stream: DuplexStream, password: &str) -> Result<Progress, ()> {
         let secret = Secret::new(password);
-        let mut responder = Responder::new("u", Some(&secret), None);
+        let mut responder = Responder::new("u", Some(&secret), None, [4; 18]);
         loop {
             if stream.read_u8().await.map_err(drop)? != b'R' {
                 return Err(());

@@ -210,6 +210,11 @@ async fn welcome(
     let unknown = || Report::fatal(SqlState::INVALID_CATALOG_NAME, format!("database \"{database}\" does not exist"));
     let destination = current.config.destination(user, database).ok_or_else(unknown)?;
     let served = current.clusters.get(&destination.cluster).cloned().ok_or_else(unknown)?;
+    if let (Some(proof), None) = (who.proof(), &destination.server_password)
+        && destination.server_user == *who.user()
+    {
+        services.proved(who.user(), proof);
+    }
     let settings = Arc::new(startup_settings(message)?);
     let wait = destination.pool.wait_timeout;
     let greeting = greeting(services, &served, &destination, &settings);

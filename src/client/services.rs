@@ -16,6 +16,7 @@ use crate::cancel;
 use crate::cluster::Cluster;
 use crate::cluster::catalog::Catalogs;
 use crate::config::model::{Config, Destination, Limits, ServerAddress};
+use crate::config::secret::Secret;
 use crate::net::buffer::Stash;
 use crate::net::tls::{Acceptor, Connector};
 use crate::pool::key::PoolKey;
@@ -27,7 +28,7 @@ use crate::session::registry::Registry;
 use crate::session::settings::Settings;
 use crate::sql::classify::Classifier;
 use crate::telemetry::counters::Counter;
-use crate::types::{ClusterName, NodeName};
+use crate::types::{ClusterName, NodeName, UserName};
 
 /// A cluster with what it takes to reach its nodes.
 #[derive(Debug)]
@@ -115,6 +116,8 @@ pub struct Services {
     /// How far the shutdown is.
     pub phase: watch::Receiver<Phase>,
     greetings: Mutex<Greetings>,
+    /// What users proved themselves with when they last did, for the servers.
+    proofs: Mutex<HashMap<UserName, Secret>>,
     draws: AtomicU64,
 }
 
@@ -142,6 +145,7 @@ impl Services {
             counters: Arc::default(),
             phase,
             greetings: Mutex::new(LruCache::new(GREETINGS)),
+            proofs: Mutex::default(),
             draws: AtomicU64::new(0x9E37_79B9_7F4A_7C15),
         }
     }
@@ -174,6 +178,19 @@ impl Services {
         greetings.put((pool, settings), (now, parameters));
     }
 
+    /// `user` has logged in and shown `proof`, by which servers let it in, too.
+    pub fn proved(&self, user: &UserName, proof: &Secret) {
+        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
+        if proofs.get(user) != Some(proof) {
+            proofs.insert(user.clone(), proof.clone());
+        }
+    }
+
+    /// What `user` showed when it last logged in. The same for all its clients: they share pools.
+    fn proof(&self, user: &UserName) -> Option<Secret> {
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner).get(user).cloned()
+    }
+
     /// A number to draw lots with: nothing depends on its being unpredictable.
     pub fn draw(&self) -> u64 {
         // splitmix64 (Steele, Lea, Flood, 2014).
@@ -198,7 +215,7 @@ impl Served {
             address: address.clone(),
             connector: Arc::clone(&self.connector),
             user: destination.server_user.clone(),
-            password: destination.server_password.clone(),
+            password: destination.server_password.clone().or_else(|| services.proof(&destination.server_user)),
             database: destination.server_database.clone(),
             // Reported to clients that give none of their own, and what RESET goes back to: as on a server of their own.
             application_name: String::new(),

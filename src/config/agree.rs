@@ -176,7 +176,7 @@ fn pools(config: &Config, faults: &mut Vec<Fault>) {
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for (index, user) in config.users.iter().enumerate() {
-        if let Some(warning) = server_login(user) {
+        if let Some(warning) = server_login(user, &config.auth) {
             warnings.push(format!("users[{index}]: {warning}"));
         }
     }
@@ -201,16 +201,18 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
 }
 
 /// Why this user may not get into the servers.
-fn server_login(user: &User) -> Option<&'static str> {
+fn server_login(user: &User, auth: &Auth) -> Option<&'static str> {
     if user.server_password.is_some() {
         return None;
     }
+    // What a client proves itself with serves the servers that have the same verifier.
+    let nothing_proven = matches!(auth, Auth::Method(AuthMethod::Trust | AuthMethod::Cert));
     match user.password.as_ref().map(Secret::form) {
-        Some(Form::Clear) => None,
         Some(Form::Md5) => Some("an MD5 hash logs in only to servers that ask for md5; `server_password` is not set"),
-        Some(Form::Scram) => {
+        Some(Form::Scram) if nothing_proven => {
             Some("a SCRAM verifier cannot log in to servers; unless they ask for no password, set `server_password`")
         }
+        Some(Form::Clear | Form::Scram) => None,
         None => Some("there is no password for the servers; unless they ask for none, set `server_password`"),
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn check_form(secret: &Secret) -> Result<(), Misread> {
     if secret.form() != Form::Clear {
         return Ok(());
     }
-    if text.starts_with(SCRAM_PREFIX) {
+    if text.starts_with("SCRAM-SHA-256") {
         return Err(Misread::new(
             "begins like a SCRAM verifier and is not one",
             "write SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>, as pg_authid.rolpassword shows it",

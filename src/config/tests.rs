@@ -559,7 +559,10 @@ fn what_is_odd_is_said_without_refusing() {
     assert_eq!(good(MINIMAL).warnings(), [""; 0]);
     let verifier =
         "users[0]: a SCRAM verifier cannot log in to servers; unless they ask for no password, set `server_password`";
-    assert_eq!(warnings("hunter2", VERIFIER), [verifier]);
+    assert_eq!(warnings("hunter2", VERIFIER), [""; 0]);
+    let asks_nothing =
+        format!("{}auth: {{method: trust}}\nlisten: [{{unix: /run}}]\n", MINIMAL.replace("hunter2", VERIFIER));
+    assert_eq!(good(&asks_nothing).warnings(), [verifier]);
     assert_eq!(warnings("hunter2", &format!("{VERIFIER}, server_password: x")), [""; 0]);
     let line = |line: &str| good(&format!("{MINIMAL}{line}\n")).warnings();
     assert_eq!(line("auth: {method: trust}").len(), 1);

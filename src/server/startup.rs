@@ -101,7 +101,7 @@ pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     put_startup(&mut out, minor, identity.parameters.iter().copied());
     wire.send(&mut out).await?;
     let mut login = Login {
-        responder: Responder::new(identity.user, identity.password, identity.end_point),
+        responder: Responder::new(identity.user, identity.password, identity.end_point, rand::random()),
         stage: Stage::Startup,
         established: Established { minor, ..Established::default() },
     };
