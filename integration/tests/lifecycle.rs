@@ -25,6 +25,7 @@ fn main() -> std::process::ExitCode {
             wrong_file_is_refused,
             hba_file_decides,
             verifiers_are_enough,
+            users_are_looked_up,
             starts_before_its_nodes,
         ],
     )
@@ -238,6 +239,50 @@ async fn verifiers_are_enough(env: &Env) {
         let wrong = Login { password: "guess".into(), ..login };
         assert_eq!(wrong.connect().await.unwrap_err().code().unwrap().code(), "28P01", "{method}");
     }
+}
+
+/// The application's user is not in the configuration: a function on the servers tells its verifier.
+async fn users_are_looked_up(env: &Env) {
+    let primary = env.cluster.primary();
+    primary
+        .query(
+            "CREATE FUNCTION howdah_user(wanted text, OUT name text, OUT password text) LANGUAGE sql SECURITY DEFINER AS \
+             'SELECT rolname, rolpassword FROM pg_authid WHERE rolname = wanted AND rolcanlogin'",
+        )
+        .await;
+    primary.query("CREATE ROLE \"it's \\me\" LOGIN PASSWORD 'odd-secret'; CREATE ROLE nobody LOGIN").await;
+    let (monitor, monitor_password) = (howdah_integration::MONITOR_USER, howdah_integration::MONITOR_PASSWORD);
+    let users = format!("[{{name: {monitor}, password: {monitor_password}}}]");
+    let query = "SELECT * FROM howdah_user($1)";
+    let overrides = [("users", users.as_str()), ("auth.query", query)];
+    let howdah = Howdah::start(&env.cluster, &overrides).await;
+    let login = Login::app(howdah.port);
+    let client = login.connect().await.unwrap();
+    rows(&client, "CREATE TABLE looked_up (n int)").await.unwrap();
+    env.cluster.reads_through(&login, "looked_up").await;
+
+    let odd = Login { user: "it's \\me".into(), password: "odd-secret".into(), ..Login::app(howdah.port) };
+    let odd_client = odd.connect().await.unwrap();
+    assert_eq!(rows(&odd_client, "SELECT current_user").await.unwrap()[0][0].as_deref(), Some("it's \\me"));
+    for (user, password) in
+        [("app", "guess"), ("nobody", ""), ("nobody", "x"), ("stranger", "x"), ("x' OR true --", "x")]
+    {
+        let login = Login { user: user.into(), password: password.into(), ..Login::app(howdah.port) };
+        let refused = login.connect().await.expect_err(user);
+        assert_eq!(refused.code().unwrap().code(), "28P01", "{user}: {refused:?}");
+    }
+
+    // A new password counts at the next login; who is here stays, and so does everybody after a reload.
+    primary.query("ALTER ROLE app PASSWORD 'new-secret'").await;
+    assert!(login.connect().await.is_err(), "the old password");
+    let renewed = Login { password: "new-secret".into(), ..Login::app(howdah.port) };
+    let second = renewed.connect().await.unwrap();
+    howdah.reload(&env.cluster, &[overrides[0], overrides[1], ("pool.size", "3")]);
+    eventually("the reload is done", Duration::from_secs(10), async || howdah.log().contains("reloaded")).await;
+    for client in [&client, &second, &client] {
+        rows(client, "INSERT INTO looked_up VALUES (1)").await.unwrap();
+    }
+    primary.query("ALTER ROLE app PASSWORD 'app-secret'").await;
 }
 
 /// Nodes may start after Howdah: it waits for them, and is not ready until then.

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::catalogs::Loaders;
 use crate::auth;
+use crate::client::lookup::Lookup;
 use crate::client::services::{Current, Served};
 use crate::cluster::Cluster;
 use crate::cluster::catalog::Catalogs;
@@ -77,13 +78,18 @@ fn serve(cluster: &model::Cluster, tasks: &mut JoinSet<()>, loaders: &mut Loader
     let watched = Cluster::start(cluster, login, tasks);
     let (catalogs, wanted) = Catalogs::new();
     let catalogs = Arc::new(catalogs);
-    let logins = cluster.nodes.iter().map(login).collect();
+    let logins: Vec<Login> = cluster.nodes.iter().map(login).collect();
+    let mut lookups = logins.clone();
+    for login in &mut lookups {
+        "howdah lookup".clone_into(&mut login.application_name);
+    }
     loaders.add(Arc::clone(&watched), Arc::clone(&catalogs), wanted, logins);
     Ok(Served {
         cluster: watched,
         connector: Arc::clone(&connector),
         nodes: cluster.nodes.iter().map(|node| (node.name.clone(), node.address.clone())).collect(),
         catalogs,
+        lookup: Lookup::new(lookups),
         hold: cluster.hold,
         waits: Counter::default(),
         timeouts: Counter::default(),

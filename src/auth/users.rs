@@ -89,6 +89,13 @@ impl Users {
         Entry { secret, verifier }
     }
 
+    /// Only `user`, who was looked up; strangers look as they do here.
+    #[must_use]
+    pub fn with(&self, user: &User) -> Self {
+        let entries = HashMap::from([(user.name.clone(), self.entry(user))]);
+        Self { entries, seed: self.seed, shape: self.shape }
+    }
+
     /// Whether there is such a user.
     #[must_use]
     pub fn contains(&self, user: &str) -> bool {

@@ -7,14 +7,14 @@ use bytes::BytesMut;
 
 use super::authenticate::Who;
 use super::directory::{Arrival, Place};
-use super::services::{Served, Services};
+use super::services::{Current, Served, Services};
 use super::startup::{self, Opening, StartupError, Terms};
 use super::task::{Attachment, Client};
 use super::{answer, authenticate};
 use crate::auth::Authenticated;
 use crate::cluster::SessionClock;
 use crate::config::hba;
-use crate::config::model::{Destination, PoolMode};
+use crate::config::model::{Destination, PoolMode, User};
 use crate::net::deadline::Deadline;
 use crate::net::listen::ClientAddress;
 use crate::net::stream::Stream;
@@ -27,6 +27,7 @@ use crate::session::Session;
 use crate::session::parameters::Parameters;
 use crate::session::pins::Pins;
 use crate::session::settings::Settings;
+use crate::types::ClusterName;
 
 /// Who serves the admin console; made by `app`, because the console is above this room.
 pub trait Console: Send + Sync {
@@ -134,6 +135,7 @@ enum Prepared {
 /// All that a client is made of, but for its stream.
 struct Seed {
     who: Authenticated,
+    found: Option<Box<User>>,
     served: Arc<Served>,
     destination: Destination,
     generation: u64,
@@ -171,7 +173,14 @@ async fn prepare(
         let report = Report::fatal(SqlState::INVALID_AUTHORIZATION_SPECIFICATION, refusal.to_string());
         Some(report.hint("auth.hba_file says who may log in from where."))
     })?;
-    let who = Who { method, users: &current.users, user: &user, tls: tls.as_ref() };
+    let found = match (&current.config.auth_query, current.config.database(&database)) {
+        (Some(query), Some(entry)) if !current.users.contains(&user) && !CONSOLES.contains(&database.as_str()) => {
+            look_up(&current, query, &entry.cluster, &user, visitor.deadline).await.map_err(Some)?
+        }
+        _ => None,
+    };
+    let looked_up = found.as_ref().map(|found| current.users.with(found));
+    let who = Who { method, users: looked_up.as_ref().unwrap_or(&current.users), user: &user, tls: tls.as_ref() };
     let who = authenticate::run(stream, who, rand::random(), visitor.deadline, out).await;
     let who = who.map_err(|error| error.report())?;
     let arrival = Arrival {
@@ -189,14 +198,31 @@ async fn prepare(
         let words = format!("user \"{}\" may not use the admin console", arrival.user);
         return Err(Some(Report::fatal(SqlState::INSUFFICIENT_PRIVILEGE, words).hint("Add the user to admin.users.")));
     }
-    let seed = welcome(services, who, arrival, message, *minor).await.map_err(Some)?;
+    let seed = welcome(services, (who, found), arrival, message, *minor).await.map_err(Some)?;
     Ok(Prepared::Client(Box::new(seed)))
 }
 
-/// Where the client is served, and what it is told first.
+/// Asks the servers about a user who is not in the configuration.
+async fn look_up(
+    current: &Current,
+    query: &str,
+    cluster: &ClusterName,
+    user: &str,
+    deadline: Deadline,
+) -> Result<Option<Box<User>>, Report> {
+    let Some(served) = current.clusters.get(cluster) else { return Ok(None) };
+    let late = |_| Report::fatal(SqlState::QUERY_CANCELED, "canceling authentication due to timeout");
+    let found = deadline.run(Box::pin(served.lookup.find(served, query, user))).await.map_err(late)?;
+    found.map(|found| found.map(Box::new)).map_err(|error| {
+        tracing::warn!(%cluster, user, %error, "user could not be looked up");
+        error.report(user)
+    })
+}
+
+/// Where the client is served, and what it is told first. `found` is a user who is not in the configuration.
 async fn welcome(
     services: &Arc<Services>,
-    who: Authenticated,
+    (who, found): (Authenticated, Option<Box<User>>),
     arrival: Arrival,
     message: &StartupMessage,
     minor: u16,
@@ -208,7 +234,8 @@ async fn welcome(
     }
     let (user, database) = (arrival.user.as_str(), arrival.database.as_str());
     let unknown = || Report::fatal(SqlState::INVALID_CATALOG_NAME, format!("database \"{database}\" does not exist"));
-    let destination = current.config.destination(user, database).ok_or_else(unknown)?;
+    let known = found.as_deref().or_else(|| current.config.user(user));
+    let destination = known.and_then(|user| current.config.destination_of(user, database)).ok_or_else(unknown)?;
     let served = current.clusters.get(&destination.cluster).cloned().ok_or_else(unknown)?;
     if let (Some(proof), None) = (who.proof(), &destination.server_password)
         && destination.server_user == *who.user()
@@ -223,7 +250,7 @@ async fn welcome(
         Err(_) => return Err(answer::no_primary(destination.cluster.as_str())),
     };
     let generation = current.generation;
-    Ok(Seed { who, served, destination, generation, settings, believed, arrival, minor })
+    Ok(Seed { who, found, served, destination, generation, settings, believed, arrival, minor })
 }
 
 /// The settings that a startup packet makes: its parameters, and those inside `options`.
@@ -311,6 +338,7 @@ impl Seed {
             generation: self.generation,
             info,
             key,
+            found: self.found,
             named: Arc::clone(&session.believed),
             session,
             services,

@@ -13,6 +13,7 @@ pub mod directory;
 mod exchange;
 mod farewell;
 pub mod listener;
+pub mod lookup;
 pub mod services;
 pub mod startup;
 mod task;

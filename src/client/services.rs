@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::counters::Counters;
 use super::directory::Directory;
+use super::lookup::Lookup;
 use crate::auth;
 use crate::cancel;
 use crate::cluster::Cluster;
@@ -41,6 +42,8 @@ pub struct Served {
     pub nodes: Vec<(NodeName, ServerAddress)>,
     /// What its databases contain.
     pub catalogs: Arc<Catalogs>,
+    /// Where its users are looked up.
+    pub lookup: Lookup,
     /// How long statements wait for a primary.
     pub hold: Duration,
     /// Reads that waited for a replica to catch up.

@@ -13,7 +13,7 @@ use super::services::{Served, Services};
 use crate::cancel::Key;
 use crate::cluster::catalog::Contents;
 use crate::cluster::{SessionClock, WriteClock};
-use crate::config::model::Destination;
+use crate::config::model::{Destination, User};
 use crate::net::wire::Wire;
 use crate::pool::lease::Lease;
 use crate::pool::{CheckoutError, Pool};
@@ -85,6 +85,8 @@ pub(super) struct Client {
     pub(super) dirty: bool,
     /// What clients of its database and user do.
     pub(super) stats: Arc<ClientStats>,
+    /// The user, when it is not in the configuration but was looked up.
+    pub(super) found: Option<Box<User>>,
     /// The parameters that `info` has its `application_name` from.
     pub(super) named: Arc<Parameters>,
     /// Bytes received and sent that have been counted.
@@ -240,7 +242,10 @@ impl Client {
         if current.generation == self.generation {
             return Ok(());
         }
-        let found = current.config.destination(self.info.user.as_str(), self.info.database.as_str());
+        // As long as users are looked up, who was found stays.
+        let looked_up = self.found.as_deref().filter(|_| current.config.auth_query.is_some());
+        let user = current.config.user(self.info.user.as_str()).or(looked_up);
+        let found = user.and_then(|user| current.config.destination_of(user, self.info.database.as_str()));
         let served = found.as_ref().and_then(|found| current.clusters.get(&found.cluster));
         let (Some(destination), Some(served)) = (found.as_ref(), served) else {
             return Err(End::Told(Report::fatal(

@@ -71,7 +71,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     let sections = [
         (old.listen != new.listen, Change::Listen),
         (old.tls != new.tls, Change::Tls),
-        (old.auth != new.auth, Change::Auth),
+        ((&old.auth, &old.auth_query) != (&new.auth, &new.auth_query), Change::Auth),
         (old.pool != new.pool, Change::Pool),
         (old.routing != new.routing, Change::Routing),
         (old.admin != new.admin, Change::Admin),

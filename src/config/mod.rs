@@ -95,7 +95,11 @@ impl Config {
 
     /// Where a client that logs in as `user` to `database` is served; `None` when either is unknown.
     pub fn destination(&self, user: &str, database: &str) -> Option<Destination> {
-        let user = self.user(user)?;
+        self.destination_of(self.user(user)?, database)
+    }
+
+    /// The same for a user that need not be in `users`.
+    pub fn destination_of(&self, user: &User, database: &str) -> Option<Destination> {
         let entry = self.database(database)?;
         let mut pool = self.pool.clone();
         pool.apply(&entry.pool);

@@ -20,6 +20,8 @@ pub struct Config {
     pub tls: ClientTls,
     /// How clients prove who they are.
     pub auth: Auth,
+    /// What is asked of the servers about users who are not in `users`; `$1` stands for the name.
+    pub auth_query: Option<Arc<str>>,
     /// The roles that may log in.
     pub users: Vec<User>,
     /// Primaries with their standbys.

@@ -22,21 +22,27 @@ use super::model::{
 
 /// Reads the whole tree; what is wrong is left in `reader.faults`.
 pub(super) fn resolve(tree: &Tree, reader: &mut Reader<'_>) -> Config {
-    reader.top(tree, |file| Config {
-        listen: listens(file),
-        tls: file.section("tls", client_tls),
-        auth: file.section("auth", auth),
-        users: users(file),
-        clusters: clusters(file),
-        databases: databases(file),
-        pool: file.section("pool", pool),
-        routing: file.section("routing", routing),
-        admin: file
-            .section("admin", |admin| Admin { users: admin.names("users").into_iter().map(Into::into).collect() }),
-        metrics: file.section("metrics", |metrics| metrics.text("address", address::socket)),
-        limits: file.section("limits", limits),
-        log: file.section("log", log),
-        shutdown_timeout: file.duration("shutdown_timeout", Zero::Allowed).unwrap_or(MINUTE),
+    reader.top(tree, |file| {
+        let listen = listens(file);
+        let tls = file.section("tls", client_tls);
+        let (auth, auth_query) = file.section("auth", |section| (auth(section), section.text("query", auth_query)));
+        Config {
+            listen,
+            tls,
+            auth,
+            auth_query,
+            users: users(file),
+            clusters: clusters(file),
+            databases: databases(file),
+            pool: file.section("pool", pool),
+            routing: file.section("routing", routing),
+            admin: file
+                .section("admin", |admin| Admin { users: admin.names("users").into_iter().map(Into::into).collect() }),
+            metrics: file.section("metrics", |metrics| metrics.text("address", address::socket)),
+            limits: file.section("limits", limits),
+            log: file.section("log", log),
+            shutdown_timeout: file.duration("shutdown_timeout", Zero::Allowed).unwrap_or(MINUTE),
+        }
     })
 }
 
@@ -115,6 +121,14 @@ fn auth(auth: &mut Section<'_, '_, '_>) -> Auth {
         auth.fault("hba_file", "stands beside `method`", "leave one out: the file's lines say the method");
     }
     rules.map_or_else(|| Auth::Method(method.unwrap_or(AuthMethod::ScramSha256)), Auth::Rules)
+}
+
+fn auth_query(text: &str) -> Result<Arc<str>, Misread> {
+    if text.contains("$1") {
+        return Ok(text.into());
+    }
+    let right = "give a query of a name and its password, such as SELECT * FROM howdah_user($1)";
+    Err(Misread::new("does not ask about anybody", right))
 }
 
 /// A certificate is of no use without its key, nor the key without it.

@@ -26,6 +26,13 @@ impl Secret {
         Self(value.into())
     }
 
+    /// A password as a server keeps it; `None` when it is empty, or neither clear nor a hash nor a verifier.
+    #[must_use]
+    pub fn stored(text: &str) -> Option<Self> {
+        let secret = Self::new(text);
+        (!text.is_empty() && check_form(&secret).is_ok()).then_some(secret)
+    }
+
     /// The secret itself; the caller must not let it out.
     #[must_use]
     pub fn expose(&self) -> &str {
