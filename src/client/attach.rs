@@ -26,6 +26,8 @@ pub(super) enum AttachError {
     Report(Report),
     /// The client is told this `ErrorResponse` of the server's, and goes on.
     Relayed(bytes::BytesMut),
+    /// The server was gone before anything of the client's was sent: another one will do.
+    Lost,
 }
 
 /// Where a batch may go.
@@ -101,8 +103,17 @@ impl Client {
                         Err(_) => Wish::Primary(Reason::ServerTooYoung),
                     };
                 }
-                Target::Replica(_) => return self.lend(lease, busy, node, Ran::OnReplica, reason).await,
-                Target::Primary(_) => return self.lend(lease, busy, node, Ran::OnPrimary, reason).await,
+                Target::Replica(_) => match self.lend(lease, busy, node, Ran::OnReplica, reason).await {
+                    Err(AttachError::Lost) => {
+                        self.services.counters.retries.increment();
+                        wish = Wish::Primary(Reason::ReplicaFailed);
+                    }
+                    lent => return lent,
+                },
+                Target::Primary(_) => match self.lend(lease, busy, node, Ran::OnPrimary, reason).await {
+                    Err(AttachError::Lost) => wish = Wish::Primary(reason),
+                    lent => return lent,
+                },
             }
         }
         Box::pin(self.attach_primary(Reason::ServerTooYoung)).await
@@ -217,7 +228,7 @@ impl Client {
             Err(OwnError::Refused(body)) => AttachError::Relayed(body),
             Err(OwnError::Lost | OwnError::Timeout) => {
                 self.served.cluster.suspect(node);
-                AttachError::Report(answer::not_attached())
+                AttachError::Lost
             }
         };
         // What the server carries is not what was thought, or cannot be left behind: nobody else gets it.
@@ -266,6 +277,7 @@ impl From<AttachError> for Report {
                 let code = fields.code.unwrap_or(crate::protocol::sqlstate::SqlState::INTERNAL_ERROR);
                 Self::error(code, String::from_utf8_lossy(fields.message))
             }
+            AttachError::Lost => answer::not_attached(),
         }
     }
 }

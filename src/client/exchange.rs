@@ -155,6 +155,7 @@ impl Client {
         let bytes = match &error {
             AttachError::Report(report) => answer::failed(report, TransactionStatus::Idle),
             AttachError::Relayed(body) => answer::relayed(body, TransactionStatus::Idle),
+            AttachError::Lost => answer::failed(&answer::not_attached(), TransactionStatus::Idle),
         };
         self.answer(&bytes).await
     }
