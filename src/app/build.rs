@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::catalogs::Loaders;
 use crate::auth;
 use crate::client::lookup::Lookup;
-use crate::client::services::{Current, Served};
+use crate::client::services::{Destinations, Current, Served};
 use crate::cluster::Cluster;
 use crate::cluster::catalog::Catalogs;
 use crate::config::model::{self, Config};
@@ -57,8 +57,7 @@ pub(super) fn current(
         };
         clusters.insert(cluster.name.clone(), served);
     }
-    let generation = before.map_or(1, |before| before.generation + 1);
-    Ok((Current { config, users, tls, clusters, generation }, loaders))
+    Ok((Current { config, users, tls, clusters, destinations: Destinations::default() }, loaders))
 }
 
 fn serve(cluster: &model::Cluster, tasks: &mut JoinSet<()>, loaders: &mut Loaders) -> Result<Served, BuildError> {

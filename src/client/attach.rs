@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::answer;
 use super::exchange::Ran;
 use super::task::{Attachment, Client, Held};
-use crate::config::model::{Consistency, Reads, Routing};
+use crate::config::model::{Consistency, Reads, Routing, RoutingOverrides};
 use crate::pool::CheckoutError;
 use crate::pool::lease::Lease;
 use crate::protocol::error::Report;
@@ -39,18 +39,69 @@ pub(super) enum Wish {
     Read(ReadOnly, Reason),
 }
 
+/// What is ordered for a batch: by a comment in front of it, and by SET.
+#[derive(Debug)]
+pub(super) struct Orders {
+    pub(super) batch: Option<Hint>,
+    pub(super) session: Hint,
+}
+
+/// Why a server could not be attached at once.
+#[derive(Debug)]
+pub(super) enum Later {
+    /// None was free, or the router has to wait.
+    Wish(Wish),
+    /// This one has to take over the client's settings first.
+    Settings(Box<Lent>, String),
+}
+
+/// A server on its way to the client.
+#[derive(Debug)]
+pub(super) struct Lent {
+    lease: Lease,
+    busy: Busy,
+    node: usize,
+    ran: Ran,
+    reason: Reason,
+}
+
 /// How often a replica whose connection is younger than its sample is asked again.
 const YOUNG: usize = 2;
 
+impl Lent {
+    /// Where else to go should it be gone before anything of the client's was sent.
+    const fn otherwise(&self) -> Wish {
+        match self.ran {
+            Ran::OnReplica => Wish::Primary(Reason::ReplicaFailed),
+            Ran::OnPrimary => Wish::Primary(self.reason),
+        }
+    }
+}
+
+/// The wish that led to `target`, to be asked for again.
+fn again(target: Target, reason: Reason) -> Wish {
+    match target {
+        Target::Primary(_) => Wish::Primary(reason),
+        Target::Replica(fresh) => Wish::Read(fresh.into_read_only(), reason),
+    }
+}
+
+impl Orders {
+    fn route(&self) -> Option<hint::Route> {
+        self.batch.as_ref().and_then(|hint| hint.route).or(self.session.route)
+    }
+}
+
 impl Client {
     /// What the session's work, hints and settings together wish for.
-    pub(super) fn wish(&self, work: Work, hint: Option<&Hint>) -> Wish {
-        let ordered = hint.and_then(|hint| hint.route).or_else(|| self.set_route());
-        match (work, ordered) {
-            (Work::Write(reason), Some(hint::Route::Replica)) => match hint.and_then(ReadOnly::by_order) {
-                Some(proof) => Wish::Read(proof, Reason::HintReplica),
-                None => Wish::Primary(Reason::Write(reason)),
-            },
+    pub(super) fn wish(&self, work: Work, orders: &Orders) -> Wish {
+        match (work, orders.route()) {
+            (Work::Write(reason), Some(hint::Route::Replica)) => {
+                match orders.batch.as_ref().and_then(ReadOnly::by_order) {
+                    Some(proof) => Wish::Read(proof, Reason::HintReplica),
+                    None => Wish::Primary(Reason::Write(reason)),
+                }
+            }
             (Work::Write(reason), _) => Wish::Primary(Reason::Write(reason)),
             (Work::Transaction, _) => Wish::Primary(Reason::Transaction),
             (Work::Read(_), Some(hint::Route::Primary)) => Wish::Primary(Reason::HintPrimary),
@@ -60,13 +111,64 @@ impl Client {
         }
     }
 
-    /// Borrows a server for `wish`, and has it carry the client's settings; a cancel request ends the wait.
-    pub(super) async fn attach(&mut self, wish: Wish, hint: Option<&Hint>) -> Result<(), AttachError> {
+    /// Borrows a server for `wish` if that takes no waiting.
+    pub(super) fn attach_now(&mut self, wish: Wish, orders: &Orders, now: Instant) -> Result<(), Later> {
+        let routing = self.routing(orders);
+        let (ask, why) = match wish {
+            Wish::Primary(reason) => (Ask::Primary(reason), reason),
+            Wish::Read(proof, reason) => {
+                let needs = if routing.reads == Reads::Primary { Needs::default() } else { self.needs(&routing, orders) };
+                (Ask::Read { proof, routing: &routing, needs, reason }, reason)
+            }
+        };
+        let view = self.served.cluster.snapshot();
+        let (target, reason) = match router::route(ask, &view, now, self.services.draw()) {
+            Verdict::Go { target, reason } => (target, reason),
+            Verdict::Wait { proof, .. } => return Err(Later::Wish(Wish::Read(proof, why))),
+            Verdict::NoPrimary { proof: Some(proof), .. } => return Err(Later::Wish(Wish::Read(proof, why))),
+            Verdict::NoPrimary { proof: None, reason } => return Err(Later::Wish(Wish::Primary(reason))),
+        };
+        let node = target.node();
+        let Some(lease) = self.pool(node).ok().and_then(|pool| pool.checkout_now(now)) else {
+            return Err(Later::Wish(again(target, reason)));
+        };
+        let ran = match &target {
+            Target::Replica(fresh) if lease.connected_at >= fresh.sampled_at() => {
+                return Err(Later::Wish(again(target, reason)));
+            }
+            Target::Replica(_) => Ran::OnReplica,
+            Target::Primary(_) => Ran::OnPrimary,
+        };
+        let mut lent = Lent { lease, busy: view.nodes[node].load.begin(), node, ran, reason };
+        match self.session.attach(&mut lent.lease.carried) {
+            Some(sql) => Err(Later::Settings(Box::new(lent), sql)),
+            None => {
+                self.hold(lent, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Borrows a server, and has it carry the client's settings; a cancel request ends the wait.
+    pub(super) async fn attach(&mut self, later: Later, orders: &Orders, arrived: Instant) -> Result<(), AttachError> {
         let slot = Arc::clone(&self.key.slot);
         slot.wait();
+        let attaching = async {
+            let wish = match later {
+                Later::Wish(wish) => wish,
+                Later::Settings(lent, sql) => {
+                    let otherwise = lent.otherwise();
+                    match self.bring_settings(*lent, &sql).await {
+                        Err(AttachError::Lost) => otherwise,
+                        done => return done,
+                    }
+                }
+            };
+            self.attach_to(wish, orders, arrived).await
+        };
         let attached = tokio::select! {
             biased;
-            attached = self.attach_to(wish, hint) => attached,
+            attached = attaching => attached,
             () = slot.interrupted() => Err(AttachError::Report(answer::canceled())),
         };
         if attached.is_err() {
@@ -75,12 +177,10 @@ impl Client {
         attached
     }
 
-    async fn attach_to(&mut self, wish: Wish, hint: Option<&Hint>) -> Result<(), AttachError> {
-        let routing = self.routing(hint);
-        let arrived = Instant::now();
-        let needs = self.needs(&routing, hint);
+    async fn attach_to(&mut self, mut wish: Wish, orders: &Orders, arrived: Instant) -> Result<(), AttachError> {
+        let routing = self.routing(orders);
+        let needs = self.needs(&routing, orders);
         let hold = arrived + self.served.hold;
-        let mut wish = wish;
         for _ in 0..=YOUNG {
             let (view, target, reason) = self.route(wish, &routing, needs, arrived, hold).await?;
             let node = target.node();
@@ -92,7 +192,7 @@ impl Client {
                     continue;
                 }
             };
-            match target {
+            let ran = match target {
                 Target::Replica(fresh) if lease.connected_at >= fresh.sampled_at() => {
                     // The replica may have crashed and come back older between the sample and this connection.
                     drop(lease);
@@ -102,18 +202,16 @@ impl Client {
                         Ok(()) => Wish::Read(fresh.into_read_only(), reason),
                         Err(_) => Wish::Primary(Reason::ServerTooYoung),
                     };
+                    continue;
                 }
-                Target::Replica(_) => match self.lend(lease, busy, node, Ran::OnReplica, reason).await {
-                    Err(AttachError::Lost) => {
-                        self.services.counters.retries.increment();
-                        wish = Wish::Primary(Reason::ReplicaFailed);
-                    }
-                    lent => return lent,
-                },
-                Target::Primary(_) => match self.lend(lease, busy, node, Ran::OnPrimary, reason).await {
-                    Err(AttachError::Lost) => wish = Wish::Primary(reason),
-                    lent => return lent,
-                },
+                Target::Replica(_) => Ran::OnReplica,
+                Target::Primary(_) => Ran::OnPrimary,
+            };
+            let lent = Lent { lease, busy, node, ran, reason };
+            let otherwise = lent.otherwise();
+            match self.lend(lent).await {
+                Err(AttachError::Lost) => wish = otherwise,
+                done => return done,
             }
         }
         Box::pin(self.attach_primary(Reason::ServerTooYoung)).await
@@ -121,15 +219,15 @@ impl Client {
 
     /// Borrows a server of the primary, whatever it takes.
     pub(super) async fn attach_primary(&mut self, reason: Reason) -> Result<(), AttachError> {
-        let routing = self.routing(None);
         let arrived = Instant::now();
         let hold = arrived + self.served.hold;
+        let routing = self.destination.routing.clone();
         let (view, target, reason) =
             self.route(Wish::Primary(reason), &routing, Needs::default(), arrived, hold).await?;
         let node = target.node();
         let busy = view.nodes[node].load.begin();
         match self.checkout(node).await {
-            Ok(lease) => self.lend(lease, busy, node, Ran::OnPrimary, reason).await,
+            Ok(lease) => self.lend(Lent { lease, busy, node, ran: Ran::OnPrimary, reason }).await,
             Err(error) => {
                 if error.blames_node() {
                     self.served.cluster.suspect(node);
@@ -197,54 +295,61 @@ impl Client {
         }
     }
 
-    async fn lend(
-        &mut self,
-        mut lease: Lease,
-        busy: Busy,
-        node: usize,
-        ran: Ran,
-        reason: Reason,
-    ) -> Result<(), AttachError> {
-        if let Some(sql) = self.session.attach(&mut lease.carried) {
-            self.bring_settings(&mut lease, &sql, node).await?;
+    async fn lend(&mut self, mut lent: Lent) -> Result<(), AttachError> {
+        match self.session.attach(&mut lent.lease.carried) {
+            Some(sql) => self.bring_settings(lent, &sql).await,
+            None => {
+                self.hold(lent, Instant::now());
+                Ok(())
+            }
         }
-        let since = Instant::now();
+    }
+
+    /// The server is the client's from now on.
+    fn hold(&mut self, lent: Lent, since: Instant) {
+        let Lent { lease, busy, node, ran, reason } = lent;
         lease.info.lend(self.info.id, since);
         self.info.active(lease.id);
         self.key.slot.lend(Arc::clone(lease.key()));
         self.services.counters.routed(ran, reason);
         self.attachment = Attachment::Lent(Box::new(Held { lease, busy, node, ran, since }));
-        Ok(())
     }
 
     /// Has the server carry the client's settings. Awaited, not sent along: the client's statement must not run
     /// under other settings.
-    async fn bring_settings(&mut self, lease: &mut Lease, sql: &str, node: usize) -> Result<(), AttachError> {
-        let error = match lease.run_own(sql, self.services.limits().cancel_timeout).await {
+    async fn bring_settings(&mut self, mut lent: Lent, sql: &str) -> Result<(), AttachError> {
+        let error = match lent.lease.run_own(sql, self.limits().cancel_timeout).await {
             Ok(_) => {
-                self.session.attached(&mut lease.carried);
+                self.session.attached(&mut lent.lease.carried);
+                self.hold(lent, Instant::now());
                 return Ok(());
             }
             Err(OwnError::Refused(body)) => AttachError::Relayed(body),
             Err(OwnError::Lost | OwnError::Timeout) => {
-                self.served.cluster.suspect(node);
+                self.served.cluster.suspect(lent.node);
+                if lent.ran == Ran::OnReplica {
+                    self.services.counters.retries.increment();
+                }
                 AttachError::Lost
             }
         };
         // What the server carries is not what was thought, or cannot be left behind: nobody else gets it.
-        lease.break_off("settings refused");
+        lent.lease.break_off("settings refused");
         Err(error)
     }
 
     /// The routing settings that hold for one batch.
-    fn routing(&self, hint: Option<&Hint>) -> Routing {
+    fn routing(&self, orders: &Orders) -> Routing {
         let mut routing = self.destination.routing.clone();
-        routing.apply(&self.set_routing());
-        if let Some(hint) = hint {
-            if let Some(level) = hint.consistency {
-                routing.consistency = consistency(level);
-            }
-            routing.max_lag = hint.max_lag.unwrap_or(routing.max_lag);
+        let given = |hint: &Hint| RoutingOverrides {
+            consistency: hint.consistency.map(consistency),
+            max_lag: hint.max_lag,
+            min_lsn: hint.min_lsn,
+            ..Default::default()
+        };
+        routing.apply(&given(&orders.session));
+        if let Some(hint) = &orders.batch {
+            routing.apply(&given(hint));
             if hint.route == Some(hint::Route::Replica) && routing.reads == Reads::Primary {
                 routing.reads = Reads::Replicas;
             }
@@ -252,14 +357,14 @@ impl Client {
         routing
     }
 
-    fn needs(&self, routing: &Routing, hint: Option<&Hint>) -> Needs {
-        let min_lsn = hint.and_then(|hint| hint.min_lsn).or_else(|| self.set_routing().min_lsn);
+    fn needs(&self, routing: &Routing, orders: &Orders) -> Needs {
+        let min_lsn = orders.batch.as_ref().and_then(|hint| hint.min_lsn).or(orders.session.min_lsn);
         self.served.cluster.needs(routing.consistency, &self.database_clock, &self.clock, min_lsn)
     }
 }
 
 /// The configuration's word for a hint's.
-pub(super) const fn consistency(level: hint::Consistency) -> Consistency {
+const fn consistency(level: hint::Consistency) -> Consistency {
     match level {
         hint::Consistency::Eventual => Consistency::Eventual,
         hint::Consistency::Session => Consistency::Session,

@@ -59,7 +59,7 @@ impl Client {
                     if !self.frames.is_empty() && (full || self.copying_in()) {
                         return Ok(Read::Batch(Until::Sent));
                     }
-                    let limit = self.services.limits().max_query_size;
+                    let limit = self.limits().max_query_size;
                     if missing > limit {
                         return Err(ReadError::TooLong { limit });
                     }

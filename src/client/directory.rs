@@ -5,9 +5,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
-
-use tokio::sync::Notify;
 
 use crate::net::stream::{Encryption, Ends};
 use crate::session::pins::Reason;
@@ -53,7 +52,9 @@ pub struct ClientInfo {
     server: AtomicU64,
     pins: AtomicU8,
     killed: AtomicBool,
-    control: Notify,
+    poked: AtomicBool,
+    /// Wakes its task.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// What is known of a client when it has logged in.
@@ -91,7 +92,8 @@ impl ClientInfo {
             server: AtomicU64::new(0),
             pins: AtomicU8::new(0),
             killed: AtomicBool::new(false),
-            control: Notify::new(),
+            poked: AtomicBool::new(false),
+            waker: Mutex::new(None),
         }
     }
 
@@ -164,23 +166,39 @@ impl ClientInfo {
 
     /// Ends the connection at its next wait.
     pub fn kill(&self) {
-        self.killed.store(true, Ordering::Release);
-        self.control.notify_one();
+        self.killed.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
-    /// Wakes it so that it looks whether it should go.
+    /// Wakes it so that it looks whether it should go, or obey another configuration.
     pub fn poke(&self) {
-        self.control.notify_one();
+        self.poked.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     /// Whether an administrator has ended the connection.
     pub fn is_killed(&self) -> bool {
-        self.killed.load(Ordering::Acquire)
+        self.killed.load(Ordering::SeqCst)
     }
 
-    /// Waits until somebody wants something of this client. Cancel safe.
-    pub async fn controlled(&self) {
-        self.control.notified().await;
+    /// Whether somebody has poked it since this was last asked.
+    pub fn take_poke(&self) -> bool {
+        self.poked.load(Ordering::SeqCst) && self.poked.swap(false, Ordering::SeqCst)
+    }
+
+    /// From now on `kill` and `poke` wake this task. What they set is to be looked at after this call, or it may be missed.
+    pub fn listen(&self, waker: &Waker) {
+        let mut known = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 

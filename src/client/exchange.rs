@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::answer::{self, Wrote};
-use super::attach::AttachError;
+use super::attach::{AttachError, Orders};
 use super::task::{Attachment, Client, End, Held};
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
@@ -47,9 +47,15 @@ impl Client {
             self.services.pools.reconnect(Some(database));
         }
         if !self.is_attached() {
-            let wish = self.wish(self.confine(work, until), hint.as_ref());
-            if let Err(error) = self.attach(wish, hint.as_ref()).await {
-                return self.refuse(error, until).await;
+            let orders = Orders { batch: hint, session: self.setting_hint() };
+            let wish = self.wish(self.confine(work, until), &orders);
+            // Boxed, as all that few batches need: the futures of those that need none of it stay small.
+            let attached = match self.attach_now(wish, &orders, started) {
+                Ok(()) => Ok(()),
+                Err(later) => Box::pin(self.attach(later, &orders, started)).await,
+            };
+            if let Err(error) = attached {
+                return Box::pin(self.refuse(error, until)).await;
             }
         }
         if let (Attachment::Lent(held), false) = (&mut self.attachment, matches!(mark, Tx::Open(_))) {
@@ -60,11 +66,11 @@ impl Client {
             Outcome::Elsewhere { code } => {
                 self.leave_replica(code, &plan);
                 self.session.go_back_to(mark);
-                if let Err(error) = self.attach_primary(Reason::ReplicaFailed).await {
-                    return self.refuse(error, until).await;
+                if let Err(error) = Box::pin(self.attach_primary(Reason::ReplicaFailed)).await {
+                    return Box::pin(self.refuse(error, until)).await;
                 }
                 self.mark_dirty(&plan);
-                self.relay(&plan, until).await
+                Box::pin(self.relay(&plan, until)).await
             }
             outcome => outcome,
         };
@@ -181,7 +187,9 @@ impl Client {
         match outcome {
             Outcome::Done(parting) => {
                 self.forget_batch();
-                self.resolve_doubt().await;
+                if self.session.in_doubt() {
+                    Box::pin(self.resolve_doubt()).await;
+                }
                 self.after(plan);
                 self.release_if_free().await;
                 self.part(parting).await
@@ -209,11 +217,8 @@ impl Client {
 
     /// Asks the server whether a pin began or ended, when only it can tell.
     async fn resolve_doubt(&mut self) {
-        if !self.session.in_doubt() {
-            return;
-        }
+        let timeout = self.limits().cancel_timeout;
         let Attachment::Lent(held) = &mut self.attachment else { return };
-        let timeout = self.services.limits().cancel_timeout;
         let Ok(rows) = held.lease.run_own(PROBE, timeout).await else { return };
         let found = |column: usize| {
             let value = rows.first().and_then(|row| row.get(column)).and_then(Option::as_deref);
@@ -259,23 +264,24 @@ impl Client {
 
     /// Gives the server back.
     pub(super) async fn release(&mut self) {
-        let Attachment::Lent(held) = std::mem::replace(&mut self.attachment, Attachment::Detached) else { return };
-        let Held { mut lease, busy, .. } = *held;
-        self.session.detach(&mut lease.carried);
-        lease.info.prepared.store(lease.carried.count(), std::sync::atomic::Ordering::Relaxed);
+        let Attachment::Lent(mut held) = std::mem::replace(&mut self.attachment, Attachment::Detached) else { return };
+        self.session.detach(&mut held.lease.carried);
+        held.lease.info.prepared.store(held.lease.carried.count(), std::sync::atomic::Ordering::Relaxed);
         if !self.key.slot.give_back() {
-            // A cancel is on its way: it must have arrived before anybody else gets this server.
-            let settled = tokio::time::timeout(self.services.limits().cancel_timeout, self.key.slot.settled()).await;
-            if settled.is_err() {
-                lease.break_off("a cancel request did not arrive in time");
-            }
+            Box::pin(self.canceled(&mut held)).await;
         }
-        drop(busy);
-        drop(lease);
+        drop(held);
         self.info.idle();
         if !Arc::ptr_eq(&self.named, &self.session.believed) {
             self.named = Arc::clone(&self.session.believed);
             self.info.rename(self.named.get("application_name"));
+        }
+    }
+
+    /// A cancel is on its way: it must have arrived before anybody else gets this server.
+    async fn canceled(&self, held: &mut Held) {
+        if tokio::time::timeout(self.limits().cancel_timeout, self.key.slot.settled()).await.is_err() {
+            held.lease.break_off("a cancel request did not arrive in time");
         }
     }
 
@@ -299,14 +305,10 @@ impl Client {
         }
     }
 
-    /// What has been ordered by SET `howdah.route`.
-    pub(super) fn set_route(&self) -> Option<crate::sql::hint::Route> {
-        self.setting_hint().route
-    }
-
-    pub(super) fn setting_hint(&self) -> Hint {
+    /// What SET `howdah.…` has ordered.
+    fn setting_hint(&self) -> Hint {
         let settings = self.session.settings();
-        if settings.is_empty() {
+        if !settings.has_any("howdah.") {
             return Hint::default();
         }
         let text = |name: &str| settings.get(name).map(crate::session::settings::Value::text);
@@ -315,16 +317,6 @@ impl Client {
             consistency: text("howdah.consistency").and_then(crate::sql::hint::Consistency::parse),
             max_lag: text("howdah.max_lag").and_then(crate::sql::hint::duration),
             min_lsn: text("howdah.min_lsn").and_then(|text| text.parse().ok()),
-        }
-    }
-
-    pub(super) fn set_routing(&self) -> crate::config::model::RoutingOverrides {
-        let hint = self.setting_hint();
-        crate::config::model::RoutingOverrides {
-            consistency: hint.consistency.map(super::attach::consistency),
-            max_lag: hint.max_lag,
-            min_lsn: hint.min_lsn,
-            ..Default::default()
         }
     }
 

@@ -19,7 +19,7 @@ impl Client {
     /// Leaves in good order.
     pub(super) async fn leave(mut self) {
         let Attachment::Lent(_) = &self.attachment else { return };
-        let timeout = self.services.limits().cancel_timeout;
+        let timeout = self.limits().cancel_timeout;
         if tokio::time::timeout(timeout, self.clean_up(timeout)).await.is_err()
             && let Attachment::Lent(held) = &mut self.attachment
         {

@@ -60,9 +60,29 @@ pub struct Accepted {
     pub place: Place,
 }
 
+/// What a connection is doing. Each phase is a future of its own that ends with the next one, so that a client
+/// does not carry the memory that its login took.
+struct Phase(std::pin::Pin<Box<dyn Future<Output = Option<Phase>> + Send>>);
+
 /// Serves one connection from its first byte to its last.
 pub async fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted: Accepted) {
     let Accepted { socket, peer, place } = accepted;
+    let crowded = place.exceeds(services.current.load().config.limits.max_clients);
+    let mut phase = Phase(Box::pin(open(services, console, socket, peer, crowded)));
+    while let Some(next) = phase.0.await {
+        phase = next;
+    }
+    drop(place);
+}
+
+/// The first phase: what the connection is for.
+async fn open(
+    services: Arc<Services>,
+    console: Arc<dyn Console>,
+    socket: Stream,
+    peer: ClientAddress,
+    crowded: bool,
+) -> Option<Phase> {
     let current = services.current.load_full();
     let deadline = Deadline::after(current.config.limits.login_timeout);
     let terms = Terms { mode: current.config.tls.mode, acceptor: current.tls.as_ref(), max_minor: current.max_minor() };
@@ -71,17 +91,18 @@ pub async fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted:
             let canceled = services.cancels.cancel(process_id, &key, current.config.limits.cancel_timeout).await;
             services.counters.canceled(canceled);
             tracing::debug!(?canceled, "cancel request");
+            None
         }
         Ok(Opening::Client(arrived)) => {
-            let visitor =
-                Visitor { arrived, peer, crowded: place.exceeds(current.config.limits.max_clients), deadline };
-            drop(current);
-            Box::pin(log_in(services, console, visitor)).await;
+            let visitor = Visitor { arrived, peer, crowded, deadline };
+            Some(Phase(Box::pin(log_in(services, console, visitor))))
         }
-        Err(StartupError::Closed) => {}
-        Err(error) => tracing::info!(%peer, %error, "connection ended before it began"),
+        Err(StartupError::Closed) => None,
+        Err(error) => {
+            tracing::info!(%peer, %error, "connection ended before it began");
+            None
+        }
     }
-    drop(place);
 }
 
 /// A client that has not proved who it is.
@@ -93,12 +114,17 @@ struct Visitor {
     deadline: Deadline,
 }
 
-async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor: Visitor) {
+/// The second phase: who it is.
+async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor: Visitor) -> Option<Phase> {
     let mut out = BytesMut::new();
     match prepare(&services, &mut visitor, &mut out).await {
         Ok(Prepared::Client(seed)) => {
-            let client = seed.grow(Arc::clone(&services), visitor.arrived.stream);
-            Box::pin(run(client, out)).await;
+            let mut client = seed.grow(services, visitor.arrived.stream);
+            client.greet(out).await.ok()?;
+            Some(Phase(Box::pin(async {
+                client.run().await;
+                None
+            })))
         }
         Ok(Prepared::Console(who, arrival)) => {
             // Listed among the clients for as long as it is here.
@@ -108,22 +134,18 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
             if wire.send(&out).await.is_ok() {
                 console.serve(Visit { wire, who, application_name }).await;
             }
+            None
         }
         Err(refusal) => {
             services.counters.login_failures.increment();
-            let Some(report) = refusal else { return };
+            let report = refusal?;
             services.counters.errors.record(report.code.0);
             tracing::info!(peer = %visitor.peer, code = report.code.as_str(), message = %report.message, "login refused");
             let mut wire = Wire::new(visitor.arrived.stream, Arc::clone(&services.stash), BytesMut::new());
             let _ = visitor.deadline.run(wire.send(&answer::farewell(&report))).await;
             wire.shutdown().await;
+            None
         }
-    }
-}
-
-async fn run(mut client: Client, out: BytesMut) {
-    if client.greet(out).await.is_ok() {
-        Box::pin(client.run()).await;
     }
 }
 
@@ -137,8 +159,8 @@ struct Seed {
     who: Authenticated,
     found: Option<Box<User>>,
     served: Arc<Served>,
-    destination: Destination,
-    generation: u64,
+    destination: Arc<Destination>,
+    current: Arc<Current>,
     settings: Arc<Settings>,
     believed: Arc<Parameters>,
     arrival: Arrival,
@@ -235,22 +257,21 @@ async fn welcome(
     let (user, database) = (arrival.user.as_str(), arrival.database.as_str());
     let unknown = || Report::fatal(SqlState::INVALID_CATALOG_NAME, format!("database \"{database}\" does not exist"));
     let known = found.as_deref().or_else(|| current.config.user(user));
-    let destination = known.and_then(|user| current.config.destination_of(user, database)).ok_or_else(unknown)?;
+    let destination = known.and_then(|user| current.destination_of(user, &arrival.database)).ok_or_else(unknown)?;
     let served = current.clusters.get(&destination.cluster).cloned().ok_or_else(unknown)?;
     if let (Some(proof), None) = (who.proof(), &destination.server_password)
         && destination.server_user == *who.user()
     {
         services.proved(who.user(), proof);
     }
-    let settings = Arc::new(startup_settings(message)?);
+    let mut settings = Arc::new(startup_settings(message)?);
     let wait = destination.pool.wait_timeout;
-    let greeting = greeting(services, &served, &destination, &settings);
+    let greeting = greeting(services, &served, &destination, &mut settings);
     let believed = match tokio::time::timeout(wait, greeting).await {
         Ok(believed) => believed?,
         Err(_) => return Err(answer::no_primary(destination.cluster.as_str())),
     };
-    let generation = current.generation;
-    Ok(Seed { who, found, served, destination, generation, settings, believed, arrival, minor })
+    Ok(Seed { who, found, served, destination, current, settings, believed, arrival, minor })
 }
 
 /// The settings that a startup packet makes: its parameters, and those inside `options`.
@@ -272,7 +293,7 @@ async fn greeting(
     services: &Arc<Services>,
     served: &Arc<Served>,
     destination: &Destination,
-    settings: &Arc<Settings>,
+    settings: &mut Arc<Settings>,
 ) -> Result<Arc<Parameters>, Report> {
     let hold = Instant::now() + served.hold;
     let node = loop {
@@ -296,7 +317,7 @@ async fn greeting(
         fatal(error.report())
     })?;
     if let Some(sql) = lease.carried.settings.difference(settings) {
-        let timeout = services.limits().cancel_timeout;
+        let timeout = services.current.load().config.limits.cancel_timeout;
         match lease.run_own(&sql, timeout).await {
             Ok(_) => lease.carried.settings = Arc::clone(settings),
             Err(OwnError::Refused(body)) => {
@@ -335,7 +356,9 @@ impl Seed {
             clock: SessionClock::default(),
             served: self.served,
             destination: self.destination,
-            generation: self.generation,
+            current: self.current,
+            // A reload may have come while it logged in.
+            due: true,
             info,
             key,
             found: self.found,

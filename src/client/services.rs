@@ -16,7 +16,7 @@ use crate::auth;
 use crate::cancel;
 use crate::cluster::Cluster;
 use crate::cluster::catalog::Catalogs;
-use crate::config::model::{Config, Destination, Limits, ServerAddress};
+use crate::config::model::{Config, Destination, ServerAddress, User};
 use crate::config::secret::Secret;
 use crate::net::buffer::Stash;
 use crate::net::tls::{Acceptor, Connector};
@@ -29,7 +29,7 @@ use crate::session::registry::Registry;
 use crate::session::settings::Settings;
 use crate::sql::classify::Classifier;
 use crate::telemetry::counters::Counter;
-use crate::types::{ClusterName, NodeName, UserName};
+use crate::types::{ClusterName, DatabaseName, NodeName, UserName};
 
 /// A cluster with what it takes to reach its nodes.
 #[derive(Debug)]
@@ -63,9 +63,16 @@ pub struct Current {
     pub tls: Option<Acceptor>,
     /// The clusters.
     pub clusters: HashMap<ClusterName, Arc<Served>>,
-    /// Grows with every reload.
-    pub generation: u64,
+    /// Where clients are led, so that those with the same destination share it.
+    pub destinations: Destinations,
 }
+
+/// Destinations by user and database, as clients call them; one that nobody has any more is forgotten in time.
+#[derive(Debug, Default)]
+pub struct Destinations(Mutex<HashMap<(UserName, DatabaseName), Arc<Destination>>>);
+
+/// With more destinations than this, a new one has those forgotten that nobody has.
+const DESTINATIONS: usize = 1024;
 
 /// `server_version_num` of the first PostgreSQL that speaks protocol 3.2.
 const SPEAKS_3_2: u32 = 180_000;
@@ -77,6 +84,22 @@ impl Current {
         let all =
             self.clusters.values().all(|served| served.cluster.view().nodes.iter().all(|node| speaks(node.version)));
         if all { NEWEST_MINOR } else { 0 }
+    }
+
+    /// Where `user` is led who asks for `database`; `None` when there is no such database for it.
+    pub fn destination_of(&self, user: &User, database: &DatabaseName) -> Option<Arc<Destination>> {
+        let destination = self.config.destination_of(user, database.as_str())?;
+        let mut known = self.destinations.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (user.name.clone(), database.clone());
+        if let Some(same) = known.get(&key).filter(|known| ***known == destination) {
+            return Some(Arc::clone(same));
+        }
+        if known.len() >= DESTINATIONS {
+            known.retain(|_, destination| Arc::strong_count(destination) > 1);
+        }
+        let destination = Arc::new(destination);
+        known.insert(key, Arc::clone(&destination));
+        Some(destination)
     }
 }
 
@@ -153,11 +176,6 @@ impl Services {
         }
     }
 
-    /// The bounds that hold now.
-    pub fn limits(&self) -> Limits {
-        self.current.load().config.limits.clone()
-    }
-
     /// Whether nobody new is let in.
     pub fn is_closed(&self) -> bool {
         *self.phase.borrow() != Phase::Running
@@ -168,10 +186,12 @@ impl Services {
         *self.phase.borrow() == Phase::Draining
     }
 
-    /// The greeting for clients of `pool` with these startup settings, if it is known and recent.
-    pub fn greeting(&self, pool: &PoolKey, settings: &Arc<Settings>, now: Instant) -> Option<Arc<Parameters>> {
+    /// The greeting for clients of `pool` with these startup settings, if it is known and recent; `settings`
+    /// become those that others with the same have.
+    pub fn greeting(&self, pool: &PoolKey, settings: &mut Arc<Settings>, now: Instant) -> Option<Arc<Parameters>> {
         let mut greetings = self.greetings.lock().unwrap_or_else(PoisonError::into_inner);
-        let (made, parameters) = greetings.get(&(pool.clone(), Arc::clone(settings)))?;
+        let ((_, shared), (made, parameters)) = greetings.get_key_value(&(pool.clone(), Arc::clone(settings)))?;
+        *settings = Arc::clone(shared);
         (now.duration_since(*made) < GREETING_LIFE).then(|| Arc::clone(parameters))
     }
 

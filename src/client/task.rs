@@ -1,6 +1,8 @@
 //! A client's phases: greeting, batches, farewell.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -9,12 +11,12 @@ use super::answer;
 use super::batch::{Read, ReadError};
 use super::directory::Entry;
 use super::exchange::Ran;
-use super::services::{Served, Services};
+use super::services::{Current, Served, Services};
 use crate::cancel::Key;
 use crate::cluster::catalog::Contents;
 use crate::cluster::{SessionClock, WriteClock};
-use crate::config::model::{Destination, User};
-use crate::net::wire::Wire;
+use crate::config::model::{Destination, Limits, User};
+use crate::net::wire::{Filled, Wire};
 use crate::pool::lease::Lease;
 use crate::pool::{CheckoutError, Pool};
 use crate::protocol::error::Report;
@@ -33,6 +35,7 @@ use crate::telemetry::counters::ClientStats;
 pub(super) struct Held {
     pub(super) lease: Lease,
     /// Counts as one request in flight on its node.
+    #[expect(dead_code, reason = "it counts for as long as it is held")]
     pub(super) busy: Busy,
     pub(super) node: usize,
     pub(super) ran: Ran,
@@ -63,9 +66,11 @@ pub(super) enum End {
 pub(super) struct Client {
     pub(super) services: Arc<Services>,
     pub(super) served: Arc<Served>,
-    pub(super) destination: Destination,
-    /// The reload that `destination` comes from.
-    pub(super) generation: u64,
+    pub(super) destination: Arc<Destination>,
+    /// The configuration that `destination` comes from.
+    pub(super) current: Arc<Current>,
+    /// Somebody wants the client to look, between transactions, whether it should go or has to follow a reload.
+    pub(super) due: bool,
     pub(super) info: Entry,
     pub(super) key: Key,
     pub(super) wire: Wire,
@@ -99,7 +104,7 @@ enum Woken {
     Server,
     Control,
     TimedOut(Report),
-    Failed,
+    Gone,
 }
 
 impl Client {
@@ -135,28 +140,21 @@ impl Client {
 
     /// Serves one batch, for no longer than `limits.query_timeout`, and only until somebody ends the connection.
     async fn limited(&mut self, until: Until) -> Result<(), End> {
-        let limit = self.services.limits().query_timeout;
+        let limit = self.limits().query_timeout;
         let info = self.info.share();
-        let ended = async {
-            let killed = async {
-                while !info.is_killed() {
-                    info.controlled().await;
-                }
-            };
-            if limit.is_zero() {
-                killed.await;
-                return answer::killed();
-            }
-            match tokio::time::timeout(limit, killed).await {
-                Ok(()) => answer::killed(),
-                Err(_) => answer::timed_out(),
-            }
-        };
+        // Boxed: most clients are idle most of the time, and would carry its size.
+        let mut exchange = Box::pin(self.exchange(until));
         // Dropped half-way, the exchange leaves a server that owes replies: `leave` cancels and cleans it.
-        tokio::select! {
-            biased;
-            result = self.exchange(until) => result,
-            report = ended => Err(End::Told(report)),
+        let exchange = poll_fn(|cx| match exchange.as_mut().poll(cx) {
+            Poll::Pending if info.is_killed() => Poll::Ready(Err(End::Told(answer::killed()))),
+            polled => polled,
+        });
+        if limit.is_zero() {
+            return exchange.await;
+        }
+        match Box::pin(tokio::time::timeout(limit, exchange)).await {
+            Ok(result) => result,
+            Err(_) => Err(End::Told(answer::timed_out())),
         }
     }
 
@@ -172,38 +170,49 @@ impl Client {
                 Woken::Server => self.overhear().await?,
                 Woken::Control => {}
                 Woken::TimedOut(report) => return Err(End::Told(report)),
-                Woken::Failed => return Err(End::Gone),
+                Woken::Gone => return Err(End::Gone),
             }
         }
     }
 
-    async fn woken(&self) -> Woken {
-        let wait = async {
-            let server = async {
-                match &self.attachment {
-                    Attachment::Lent(held) => held.lease.wire.readable().await,
-                    Attachment::Detached => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                readable = self.wire.readable() => if readable.is_ok() { Woken::Client } else { Woken::Failed },
-                _ = server => Woken::Server,
-                () = self.info.controlled() => Woken::Control,
-            }
-        };
-        match self.idle_limit() {
+    async fn woken(&mut self) -> Woken {
+        let limit = self.idle_limit();
+        let wait = poll_fn(|cx| self.poll_woken(cx));
+        match limit {
             None => wait.await,
-            Some((limit, report)) => match tokio::time::timeout(limit, wait).await {
+            Some((limit, report)) => match Box::pin(tokio::time::timeout(limit, wait)).await {
                 Ok(woken) => woken,
                 Err(_) => Woken::TimedOut(report()),
             },
         }
     }
 
+    /// Reads from the client as soon as it says something.
+    fn poll_woken(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
+        if let Poll::Ready(filled) = self.wire.poll_fill(cx, 1) {
+            return Poll::Ready(if matches!(filled, Ok(Filled::Bytes(_))) { Woken::Client } else { Woken::Gone });
+        }
+        if let Attachment::Lent(held) = &self.attachment
+            && held.lease.wire.poll_readable(cx).is_ready()
+        {
+            return Poll::Ready(Woken::Server);
+        }
+        self.info.listen(cx.waker());
+        if self.info.take_poke() {
+            self.due = true;
+            return Poll::Ready(Woken::Control);
+        }
+        if self.info.is_killed() { Poll::Ready(Woken::Control) } else { Poll::Pending }
+    }
+
+    /// The bounds that hold for it.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.current.config.limits
+    }
+
     /// How long this wait may last, and what the client is told then.
     fn idle_limit(&self) -> Option<(Duration, fn() -> Report)> {
-        let limits = self.services.limits();
+        let limits = self.limits();
         let (limit, report): (_, fn() -> Report) = match self.session.status() {
             TransactionStatus::Idle => (limits.client_idle_timeout, || {
                 Report::fatal(
@@ -226,11 +235,16 @@ impl Client {
         if self.info.is_killed() {
             return Err(End::Told(answer::killed()));
         }
+        self.due |= self.info.take_poke();
         let between = self.session.status() == TransactionStatus::Idle && self.frames.is_empty();
-        if between && self.services.is_draining() {
+        if !self.due || !between {
+            return Ok(());
+        }
+        if self.services.is_draining() {
             return Err(End::Told(answer::killed()));
         }
-        if between && !self.is_attached() {
+        if !self.is_attached() {
+            self.due = false;
             self.follow_reload()?;
         }
         Ok(())
@@ -238,14 +252,14 @@ impl Client {
 
     /// Takes over what a reload has changed.
     fn follow_reload(&mut self) -> Result<(), End> {
-        let current = self.services.current.load();
-        if current.generation == self.generation {
+        let current = self.services.current.load_full();
+        if Arc::ptr_eq(&current, &self.current) {
             return Ok(());
         }
         // As long as users are looked up, who was found stays.
         let looked_up = self.found.as_deref().filter(|_| current.config.auth_query.is_some());
         let user = current.config.user(self.info.user.as_str()).or(looked_up);
-        let found = user.and_then(|user| current.config.destination_of(user, self.info.database.as_str()));
+        let found = user.and_then(|user| current.destination_of(user, &self.info.database));
         let served = found.as_ref().and_then(|found| current.clusters.get(&found.cluster));
         let (Some(destination), Some(served)) = (found.as_ref(), served) else {
             return Err(End::Told(Report::fatal(
@@ -259,8 +273,8 @@ impl Client {
             self.database_clock = self.served.cluster.database(&destination.server_database);
             self.clock = SessionClock::default();
         }
-        self.destination = destination.clone();
-        self.generation = current.generation;
+        self.destination = Arc::clone(destination);
+        self.current = current;
         self.pools.clear();
         Ok(())
     }

@@ -65,27 +65,26 @@ impl Stream {
         Some(Encryption { protocol: session.protocol_version()?, suite })
     }
 
-    /// Waits until a read would find bytes, the end of the stream or an error; holds no buffer meanwhile.
+    /// Ready when a read would find bytes, the end of the stream or an error; needs no buffer.
     ///
-    /// Cancel safe. May return early; a read that finds nothing simply waits. Over TLS it looks at the
+    /// May be early; a read that finds nothing simply waits. Over TLS it looks at the
     /// socket only: read until a read comes back short before waiting, so that no decrypted bytes lie unseen.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => stream.readable().await,
-            Self::Unix(stream) => stream.readable().await,
-            Self::Tls(stream) => stream.get_ref().0.readable().await,
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tls(stream) => stream.get_ref().0.poll_read_ready(cx),
         }
+    }
+
+    /// Waits for what [`Stream::poll_readable`] tells. Cancel safe.
+    pub async fn readable(&self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_readable(cx)).await
     }
 
     /// Whether the socket is known to have something to read, without a system call.
     pub fn is_readable_now(&self) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let ready = match self {
-            Self::Tcp(stream) => stream.poll_read_ready(&mut cx),
-            Self::Unix(stream) => stream.poll_read_ready(&mut cx),
-            Self::Tls(stream) => stream.get_ref().0.poll_read_ready(&mut cx),
-        };
-        ready.is_ready()
+        self.poll_readable(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
     }
 
     /// Whether the connection is encrypted.

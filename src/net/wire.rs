@@ -175,12 +175,12 @@ impl Wire {
         self.buffer.len() < BUFFER
     }
 
-    /// Waits until there is something to read; holds no buffer meanwhile when none is in use. Cancel safe.
-    pub async fn readable(&self) -> io::Result<()> {
+    /// Ready when there is something to read; takes no buffer.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.full && self.stream.is_tls() {
-            return Ok(());
+            return Poll::Ready(Ok(()));
         }
-        self.stream.readable().await
+        self.stream.poll_readable(cx)
     }
 
     /// Whether something has arrived, without a system call.

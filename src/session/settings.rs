@@ -56,6 +56,13 @@ impl Settings {
         self.position(name).ok().map(|index| &self.entries[index].1)
     }
 
+    /// Whether any name begins with `prefix`.
+    #[must_use]
+    pub fn has_any(&self, prefix: &str) -> bool {
+        let at = self.entries.partition_point(|(name, _)| **name < *prefix);
+        self.entries.get(at).is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
     /// All settings in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(name, value)| (&**name, value))

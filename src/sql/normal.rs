@@ -58,38 +58,48 @@ struct Digest {
 }
 
 impl Digest {
-    fn pieces(&mut self, mut bytes: &[u8], copy: impl Fn(&mut [u8], &[u8])) {
-        while bytes.len() > self.buffer.len() - self.used {
-            let (now, later) = bytes.split_at(self.buffer.len() - self.used);
-            copy(&mut self.buffer[self.used..], now);
-            self.hasher.write(&self.buffer);
-            self.used = 0;
-            bytes = later;
-        }
-        let end = self.used + bytes.len();
-        copy(&mut self.buffer[self.used..end], bytes);
-        self.used = end;
+    fn flush(&mut self) {
+        self.hasher.write(&self.buffer[..self.used]);
+        self.used = 0;
+    }
+
+    /// Room for `length` bytes that the buffer has without a flush; a flush before it is full would make the hash
+    /// depend on how the bytes came.
+    fn room(&mut self, length: usize) -> Option<&mut [u8]> {
+        let room = self.buffer.get_mut(self.used..self.used + length)?;
+        self.used += length;
+        Some(room)
     }
 }
 
 impl Sink for Digest {
     #[inline]
     fn push(&mut self, byte: u8) {
-        self.pieces(&[byte], <[u8]>::copy_from_slice);
+        if self.used == self.buffer.len() {
+            self.flush();
+        }
+        self.buffer[self.used] = byte;
+        self.used += 1;
     }
 
     #[inline]
     fn extend(&mut self, bytes: &[u8]) {
-        self.pieces(bytes, <[u8]>::copy_from_slice);
+        match self.room(bytes.len()) {
+            Some(room) => room.copy_from_slice(bytes),
+            None => bytes.iter().for_each(|byte| self.push(*byte)),
+        }
     }
 
     #[inline]
     fn extend_lower(&mut self, bytes: &[u8]) {
-        self.pieces(bytes, |to, from| {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = from.to_ascii_lowercase();
+        match self.room(bytes.len()) {
+            Some(room) => {
+                for (to, from) in room.iter_mut().zip(bytes) {
+                    *to = from.to_ascii_lowercase();
+                }
             }
-        });
+            None => bytes.iter().for_each(|byte| self.push(byte.to_ascii_lowercase())),
+        }
     }
 }
 
@@ -164,12 +174,23 @@ fn write_literal(before: Before, form: &[u8], token: Token, sink: &mut impl Sink
     Before::Literal(count)
 }
 
+/// Bytes of names that need no quotes, `$` aside.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_';
+        byte += 1;
+    }
+    table
+};
+
 fn write_other(source: &[u8], token: Token, sink: &mut impl Sink) {
     let bytes = token.bytes(source);
     sink.push(b' ');
     if token.kind != Kind::Word {
         sink.extend(bytes);
-    } else if bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+    } else if bytes.iter().all(|byte| PLAIN[usize::from(*byte)]) {
         sink.extend_lower(bytes);
     } else {
         // No keyword has such bytes, and between quotes nobody takes them for anything but a name.

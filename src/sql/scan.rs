@@ -180,10 +180,9 @@ impl<'a> Scanner<'a> {
             self.quoted();
             return Kind::Bad;
         }
-        self.at += 1;
-        while self.text.get(self.at).is_some_and(|byte| is_word_part(*byte)) {
-            self.at += 1;
-        }
+        let rest = &self.text[self.at + 1..];
+        let length = rest.iter().position(|byte| !WORD_PART[usize::from(*byte)]).unwrap_or(rest.len());
+        self.at += 1 + length;
         Kind::Word
     }
 
@@ -416,6 +415,19 @@ fn unescape(source: &str) -> Option<String> {
     }
     Some(value)
 }
+
+/// [`is_word_part`] of every byte: most bytes of a statement are asked for it.
+const WORD_PART: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = is_word_part(byte);
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 const BYTES: [Byte; 256] = {
     let mut table = [Byte::Bad; 256];
