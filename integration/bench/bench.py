@@ -153,7 +153,8 @@ class Bench:
                 results += entries
                 for entry in entries:
                     file.write(json.dumps(entry) + "\n")
-                    print(line(entry), flush=True)
+                    if entry.get("skipped") != catalogue.OTHER:
+                        print(line(entry), flush=True)
                 file.flush()
                 # After each cell, so that a run that is cut short leaves a report of what it has.
                 with open(f"{self.options.out}/report.md", "w", encoding="utf-8") as page:

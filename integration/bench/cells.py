@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import time
@@ -12,6 +13,8 @@ import measure
 from rig import Failed, run
 
 ALL = ["direct", "haproxy", "pgbouncer", "odyssey", "pgagroal", "pgpool", "howdah", "howdah-split"]
+# Why a peer has no figure where it was never meant to have one; the report does not repeat it.
+OTHER = "not part of this cell"
 PEERS_TLS = ["direct", "pgbouncer", "odyssey", "howdah"]
 # How many clients each peer can serve here, and why no more.
 MOST = {
@@ -48,7 +51,7 @@ class Cell:
 
     def reason_against(self, peer):
         if peer not in self.peers:
-            return "not part of this cell"
+            return OTHER
         most, why = MOST.get(peer, (self.clients, ""))
         return f"{why}: at most {most} clients" if self.clients > most else None
 
@@ -85,8 +88,12 @@ class Pgbench(Cell):
         prefix = f"{rig.place}/latency"
         for old in glob.glob(prefix + "*"):
             os.unlink(old)
-        sampling = ["--sampling-rate=0.1"] if self.clients > 1 and not "-C" in self.arguments else []
-        command += ["-T", str(options.seconds + 1), "-P", "1", "-l", f"--log-prefix={prefix}", *sampling, *target]
+        sampling = ["--sampling-rate=0.1"] if self.clients > 1 and "-C" not in self.arguments else []
+        # A second to warm up, and one more because the last second's line is not always printed. Its clock runs
+        # while clients log in: many get time for that, and it is ended when it has shown enough.
+        ended_here = self.clients > 100
+        duration = options.seconds + (60 if ended_here else 2)
+        command += ["-T", str(duration), "-P", "1", "-l", f"--log-prefix={prefix}", *sampling, *target]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    text=True, env=self.environment(rig))
         rig.processes.append(process)
@@ -97,10 +104,17 @@ class Pgbench(Cell):
                 if found and len(marks) <= options.seconds:
                     marks.append((time.monotonic(), time.time(), snapshot(pooler)))
                     rates.append(float(found[1]))
+                    if ended_here and len(marks) > options.seconds:
+                        process.terminate()
                 elif "progress" not in line:
                     other.append(line.strip())
             process.stdout.read()
-            if process.wait() != 0 or len(marks) < 2:
+            expected = -signal.SIGTERM if ended_here else 0
+            # Fewer clients than there should be are another load, whatever the figures say.
+            lost = [line for line in other if "abort" in line or "error:" in line]
+            if lost:
+                raise Failed(f"pgbench: {lost[0]}")
+            if process.wait() != expected or len(marks) <= options.seconds:
                 raise Failed(f"pgbench: {' | '.join(other[-3:]) or 'ended too early'}")
         finally:
             if process.poll() is None:
@@ -116,7 +130,8 @@ class Pgbench(Cell):
             with open(path, encoding="ascii") as file:
                 for line in file:
                     words = line.split()
-                    if len(words) >= 6 and words[2].isdigit() and int(words[4]) + int(words[5]) / 1e6 >= marks[0][1]:
+                    # The last line may be cut off.
+                    if len(words) >= 6 and line.endswith("\n") and words[2].isdigit() and int(words[4]) + int(words[5]) / 1e6 >= marks[0][1]:
                         latencies.append(int(words[2]) / 1000)
         if latencies:
             result["p50_ms"], result["p99_ms"] = percentile(latencies, 0.5), percentile(latencies, 0.99)
@@ -141,7 +156,7 @@ class Login(Pgbench):
                 "haproxy": "passes logins and TLS on to PostgreSQL as bytes",
                 "pgagroal": "its transaction pipeline has no TLS, and its logins are only set up for trust here",
                 "pgpool": "its logins are only set up for trust here",
-            }.get(peer, "not part of this cell")
+            }.get(peer, OTHER)
         return None
 
     def environment(self, rig):

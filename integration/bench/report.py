@@ -3,6 +3,8 @@
 import os
 import platform
 
+from cells import OTHER
+
 FIGURES = [
     ("tps", "Transactions per second", True),
     ("p50_ms", "Median latency, ms", False),
@@ -68,7 +70,8 @@ def markdown(results, peers, versions, options):
             lines.append(f"| {name} | " + " | ".join(
                 cell_text(found.get((name, peer)), base, figure) for peer in columns) + " |")
     for kind, title in (("error", "Errors"), ("skipped", "Left out")):
-        said = [f"- {entry['cell']}, {entry['peer']}: {entry[kind]}" for entry in results if kind in entry]
+        said = [f"- {entry['cell']}, {entry['peer']}: {entry[kind]}" for entry in results
+                if entry.get(kind, OTHER) != OTHER]
         if said:
             lines += ["", f"## {title}", "", *said]
     return "\n".join(lines) + "\n"

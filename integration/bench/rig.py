@@ -177,7 +177,7 @@ class Rig:
             time.sleep(0.1)
         with open(log, encoding="utf-8", errors="replace") as file:
             tail = " | ".join(file.read().strip().splitlines()[-3:])
-        raise Failed(f"{name} does not answer: {tail or done.stderr.decode().strip()}")
+        raise Failed(f"{name} does not answer: {tail or done.stderr.decode().strip().splitlines()[:1]}")
 
     # Poolers
 

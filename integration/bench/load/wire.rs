@@ -11,6 +11,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What an answer up to ReadyForQuery held.
 #[derive(Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "two messages that may have come, in any combination")]
 pub(crate) struct Answer {
     /// ReadyForQuery came: the answer is complete.
     pub(crate) ready: bool,
