@@ -88,10 +88,11 @@ class Pgbench(Cell):
         prefix = f"{rig.place}/latency"
         for old in glob.glob(prefix + "*"):
             os.unlink(old)
-        sampling = ["--sampling-rate=0.1"] if self.clients > 1 and "-C" not in self.arguments else []
         # A second to warm up, and one more because the last second's line is not always printed. Its clock runs
         # while clients log in: many get time for that, and it is ended when it has shown enough.
         ended_here = self.clients > 100
+        # A process that is ended loses the end of its log: with all lines in it that is little.
+        sampling = ["--sampling-rate=0.1"] if 1 < self.clients <= 100 and "-C" not in self.arguments else []
         duration = options.seconds + (60 if ended_here else 2)
         command += ["-T", str(duration), "-P", "1", "-l", f"--log-prefix={prefix}", *sampling, *target]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
