@@ -7,6 +7,7 @@ import re
 import signal
 import statistics
 import subprocess
+import threading
 import time
 
 import measure
@@ -35,6 +36,14 @@ def per_transaction(before, after, transactions):
         "cpu_us": (after["cpu"] - before["cpu"]) / 1000 / transactions,
         "switches": (after["switches"] - before["switches"]) / transactions,
     }
+
+
+def kill_after(process, seconds):
+    """Ends a load that hangs, so that its cell fails and the run goes on."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 class Cell:
@@ -98,6 +107,7 @@ class Pgbench(Cell):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    text=True, env=self.environment(rig))
         rig.processes.append(process)
+        timer = kill_after(process, duration + 20)
         marks, rates, other = [], [], []
         try:
             for line in process.stderr:
@@ -116,8 +126,9 @@ class Pgbench(Cell):
             if lost:
                 raise Failed(f"pgbench: {lost[0]}")
             if process.wait() != expected or len(marks) <= options.seconds:
-                raise Failed(f"pgbench: {' | '.join(other[-3:]) or 'ended too early'}")
+                raise Failed(f"pgbench: {' | '.join(other[-3:]) or 'hung, or ended too early'}")
         finally:
+            timer.cancel()
             if process.poll() is None:
                 process.kill()
                 process.wait()
@@ -197,6 +208,7 @@ class Load(Cell):
         command = [rig.load, mode, "--port", str(pooler.port), "--user", pooler.user, "--database", "bench", *arguments]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         rig.processes.append(process)
+        process.timer = kill_after(process, 300)
         return process
 
     def next(self, process):
@@ -206,6 +218,7 @@ class Load(Cell):
         return json.loads(line)
 
     def finish(self, rig, process):
+        process.timer.cancel()
         if process.poll() is None:
             process.kill()
         process.communicate()

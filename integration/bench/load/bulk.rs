@@ -1,6 +1,6 @@
 //! Much data through one connection, read and thrown away, or made on the fly.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::time::Instant;
 
 use crate::{Failure, Options, report, wire};
@@ -40,5 +40,8 @@ pub(crate) fn bulk(options: &Options) -> Result<(), Failure> {
         return Err("the statement failed".into());
     }
     let seconds = start.elapsed().as_secs_f64();
-    report(&format!(r#"{{"bytes":{},"seconds":{seconds}}}"#, rows * ROW))
+    report(&format!(r#"{{"bytes":{},"seconds":{seconds}}}"#, rows * ROW))?;
+    // The connection stays until the counters are read: a process of its own would be gone with it.
+    let _ = std::io::stdin().lock().lines().next();
+    Ok(())
 }
