@@ -5,7 +5,7 @@
 //! otherwise a pooler that stops for a second would be asked less in that second, and would look better for it.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{BufRead as _, ErrorKind, Read as _, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -116,7 +116,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         }
     }
     looped.turn()?;
-    looped.print(seconds)
+    looped.print(seconds)?;
+    // As in bulk: the clients stay until the counters are read.
+    let _ = std::io::stdin().lock().lines().next();
+    Ok(())
 }
 
 /// Sends arrivals when they are due.
