@@ -208,7 +208,7 @@ class Load(Cell):
         command = [rig.load, mode, "--port", str(pooler.port), "--user", pooler.user, "--database", "bench", *arguments]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         rig.processes.append(process)
-        process.timer = kill_after(process, 300)
+        process.timer = kill_after(process, 120)
         return process
 
     def next(self, process):

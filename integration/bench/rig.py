@@ -182,8 +182,11 @@ class Rig:
         for _ in range(100):
             if process.poll() is not None:
                 break
-            done = subprocess.run(command, env=self.environment(PGSSLMODE="prefer", PGCONNECT_TIMEOUT="5"),
-                                  capture_output=True, stdin=subprocess.DEVNULL, check=False)
+            try:
+                done = subprocess.run(command, env=self.environment(PGSSLMODE="prefer", PGCONNECT_TIMEOUT="5"),
+                                      capture_output=True, stdin=subprocess.DEVNULL, check=False, timeout=10)
+            except subprocess.TimeoutExpired as hung:
+                raise Failed(f"{name} takes connections and does not answer") from hung
             if done.returncode == 0:
                 return
             time.sleep(0.1)
