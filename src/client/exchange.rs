@@ -1,5 +1,6 @@
 //! The life of a batch, in a straight line: observe, attach, relay, settle.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use super::task::{Attachment, Client, End, Held};
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
-use crate::relay::{self, Farewell, Hold, Outcome, Parting, Until};
+use crate::relay::{self, Farewell, Hold, Outcome, Until};
 use crate::router::reason::Reason;
 use crate::session::{Batch, Held as Found, Intent, Plan, Standing, Tx, Work};
 use crate::sql::hint::Hint;
@@ -35,7 +36,7 @@ impl Client {
         let mut plan = Plan::new(standing);
         let intent = self.observe(&mut plan);
         let (work, hint) = match intent {
-            Intent::Answer(bytes) => return self.answer(&bytes).await,
+            Intent::Answer(bytes) => return Box::pin(self.answer(&bytes)).await,
             Intent::Run { work, hint } => (work, hint),
         };
         self.info.queries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -92,10 +93,11 @@ impl Client {
         let stats = &held.lease.pool().stats;
         stats.server_parse_count.add(parses);
         stats.query_count.increment();
-        stats.query_time.record(started.elapsed());
+        let now = Instant::now();
+        stats.query_time.record(now - started);
         if self.session.status() == TransactionStatus::Idle {
             stats.xact_count.increment();
-            stats.xact_time.record(held.since.elapsed());
+            stats.xact_time.record(now.saturating_duration_since(held.since));
         }
     }
 
@@ -185,23 +187,19 @@ impl Client {
     /// After the relay: the server goes back, stays, or is gone; then the client gets its last bytes.
     async fn settle(&mut self, outcome: Outcome, plan: &Plan) -> Result<(), End> {
         match outcome {
-            Outcome::Done(parting) => {
+            Outcome::Done(mut parting) => {
                 self.forget_batch();
                 if self.session.in_doubt() {
                     Box::pin(self.resolve_doubt()).await;
                 }
                 self.after(plan);
                 self.release_if_free().await;
-                self.part(parting).await
+                poll_fn(|cx| parting.poll_send(cx, &mut self.wire)).await.map_err(|_| End::Gone)
             }
             Outcome::ClientGone => Err(End::Gone),
             Outcome::ServerLost(farewell) => self.server_lost(farewell),
             Outcome::Elsewhere { .. } => self.server_lost(Farewell::None),
         }
-    }
-
-    async fn part(&mut self, parting: Parting) -> Result<(), End> {
-        parting.send(&mut self.wire).await.map_err(|_| End::Gone)
     }
 
     pub(super) fn server_lost(&mut self, farewell: Farewell) -> Result<(), End> {
@@ -295,9 +293,9 @@ impl Client {
     pub(super) async fn overhear(&mut self) -> Result<(), End> {
         let Attachment::Lent(held) = &mut self.attachment else { return Ok(()) };
         match relay::overhear(&mut self.wire, &mut held.lease, &mut self.session).await {
-            Outcome::Done(parting) => {
+            Outcome::Done(mut parting) => {
                 self.release_if_free().await;
-                self.part(parting).await
+                poll_fn(|cx| parting.poll_send(cx, &mut self.wire)).await.map_err(|_| End::Gone)
             }
             Outcome::ClientGone => Err(End::Gone),
             Outcome::ServerLost(farewell) => self.server_lost(farewell),

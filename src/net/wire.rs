@@ -251,11 +251,6 @@ impl Wire {
         poll_fn(|cx| self.poll_send(cx, &mut outbox, bytes)).await
     }
 
-    /// Writes all of `outbox`, whose spans point into this wire's peer's `source`.
-    pub async fn send_outbox(&mut self, outbox: &mut Outbox, source: &[u8]) -> io::Result<()> {
-        poll_fn(|cx| self.poll_send(cx, outbox, source)).await
-    }
-
     /// Says farewell to the peer's socket; errors do not matter any more.
     pub async fn shutdown(&mut self) {
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.stream).await;

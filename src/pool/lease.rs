@@ -16,11 +16,13 @@ pub struct Lease {
     /// `None` only while it is being dropped.
     object: Option<Object<Manager>>,
     pool: Arc<Pool>,
+    /// When it was lent.
+    since: Instant,
 }
 
 impl Lease {
-    pub(super) const fn new(object: Object<Manager>, pool: Arc<Pool>) -> Self {
-        Self { object: Some(object), pool }
+    pub(super) const fn new(object: Object<Manager>, pool: Arc<Pool>, since: Instant) -> Self {
+        Self { object: Some(object), pool, since }
     }
 
     /// The pool that it came from.
@@ -53,7 +55,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else { return };
         object.server.info.give_back();
-        let retired = object.generation != self.pool.generation() || Instant::now() >= object.expires_at;
+        // Its age when it was lent: a loan is short, and the clock is not read for it.
+        let retired = object.generation != self.pool.generation() || self.since >= object.expires_at;
         if retired || !object.server.is_clean() {
             if let Some(why) = object.server.broken() {
                 tracing::debug!(server = %object.server.id, why, "server closed");

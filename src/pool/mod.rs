@@ -159,7 +159,8 @@ impl Pool {
                 return Err(CheckoutError::Closed { key: self.key.clone() });
             }
         };
-        Ok(self.lend(object, started))
+        let now = Instant::now();
+        Ok(self.lend(object, now, now - started))
     }
 
     /// Borrows an idle server, if there is one and nobody waits for it.
@@ -172,15 +173,15 @@ impl Pool {
         // attempt is given up, and the client waits its turn.
         let get = pin!(self.inner.timeout_get(&timeouts));
         match get.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(object)) => Some(self.lend(object, now)),
+            Poll::Ready(Ok(object)) => Some(self.lend(object, now, Duration::ZERO)),
             Poll::Ready(Err(_)) | Poll::Pending => None,
         }
     }
 
-    fn lend(self: &Arc<Self>, object: managed::Object<Manager>, started: Instant) -> Lease {
+    fn lend(self: &Arc<Self>, object: managed::Object<Manager>, now: Instant, waited: Duration) -> Lease {
         self.stats.server_assignment_count.increment();
-        self.stats.wait_time.record(started.elapsed());
-        Lease::new(object, Arc::clone(self))
+        self.stats.wait_time.record(waited);
+        Lease::new(object, Arc::clone(self), now)
     }
 
     fn timed_out(&self, started: Instant) -> CheckoutError {

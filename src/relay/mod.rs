@@ -10,7 +10,7 @@ mod downstream;
 mod wait;
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 
@@ -80,11 +80,11 @@ pub struct Parting {
 }
 
 impl Parting {
-    /// Sends it.
-    pub async fn send(mut self, client: &mut Wire) -> std::io::Result<()> {
-        let result = client.send_outbox(&mut self.outbox, &self.buffer).await;
-        client.keep(self.buffer);
-        result
+    /// Sends it, and gives its buffer back when it is done with.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, client: &mut Wire) -> Poll<std::io::Result<()>> {
+        let sent = ready!(client.poll_send(cx, &mut self.outbox, &self.buffer));
+        client.keep(std::mem::take(&mut self.buffer));
+        Poll::Ready(sent)
     }
 }
 
@@ -155,7 +155,7 @@ pub async fn overhear(client: &mut Wire, server: &mut Server, session: &mut Sess
     match poll_fn(|cx| Poll::Ready(relay.server.wire.poll_fill(cx, 1))).await {
         Poll::Pending => Outcome::Done(Parting::default()),
         Poll::Ready(Ok(Filled::Bytes(_))) if relay.downstream().is_ok() && !relay.fatal => Outcome::Done(relay.part()),
-        Poll::Ready(_) => relay.server_ended().await,
+        Poll::Ready(_) => Box::pin(relay.server_ended()).await,
     }
 }
 
@@ -200,7 +200,7 @@ impl Relay<'_> {
         });
     }
 
-    async fn pump(mut self, until: Until) -> Outcome {
+    async fn pump(&mut self, until: Until) -> Outcome {
         self.answer_what_is_due();
         loop {
             if self.is_done(until) {
@@ -217,7 +217,7 @@ impl Relay<'_> {
                         return Outcome::ServerLost(Farewell::None);
                     }
                 },
-                Happened::ServerEnded => return self.server_ended().await,
+                Happened::ServerEnded => return Box::pin(self.server_ended()).await,
                 Happened::ClientEnded if self.client.has_more_to_say() => self.watch = Watch::Ended,
                 Happened::ClientEnded | Happened::ClientFailed => return Outcome::ClientGone,
             }
@@ -249,7 +249,7 @@ impl Relay<'_> {
         self.hold == Hold::Answers && self.heard == Heard::Nothing && (self.fatal || self.error.is_some_and(is_refusal))
     }
 
-    fn elsewhere(mut self) -> Outcome {
+    fn elsewhere(&mut self) -> Outcome {
         let mut notes = self.server.replies.abandon();
         self.held_notes.reverse();
         notes.append(&mut self.held_notes);
@@ -259,7 +259,7 @@ impl Relay<'_> {
         Outcome::Elsewhere { code: self.error }
     }
 
-    async fn server_ended(mut self) -> Outcome {
+    async fn server_ended(&mut self) -> Outcome {
         self.server.break_off("closed by the server");
         if self.hold == Hold::Answers && self.heard == Heard::Nothing {
             return self.elsewhere();
@@ -267,7 +267,8 @@ impl Relay<'_> {
         let notes = self.server.replies.abandon();
         self.session.undo(notes, &mut self.server.carried);
         let farewell = if self.fatal { Farewell::Relayed } else { Farewell::None };
-        if self.part().send(self.client).await.is_err() {
+        let mut parting = self.part();
+        if poll_fn(|cx| parting.poll_send(cx, self.client)).await.is_err() {
             return Outcome::ClientGone;
         }
         Outcome::ServerLost(farewell)

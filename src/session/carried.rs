@@ -6,11 +6,13 @@ use lru::LruCache;
 
 use super::parameters::Parameters;
 use super::registry::Statement;
-use super::settings::Settings;
+use super::settings::{Ledger, Settings};
 
 /// Settings and prepared statements on one server.
 #[derive(Debug)]
 pub struct Carried {
+    /// What RESET returns to.
+    startup: Arc<Settings>,
     /// What was set by SET and not undone.
     pub settings: Arc<Settings>,
     /// What it reported with `ParameterStatus`.
@@ -28,7 +30,15 @@ impl Carried {
     #[must_use]
     pub fn new(parameters: Arc<Parameters>, capacity: usize) -> Self {
         // Unbounded as a table, so that it grows with use and never forgets on its own: `remember` bounds it.
-        Self { settings: Arc::default(), parameters, statements: LruCache::unbounded(), capacity, unnamed: None }
+        let startup = Arc::<Settings>::default();
+        let settings = Arc::clone(&startup);
+        Self { startup, settings, parameters, statements: LruCache::unbounded(), capacity, unnamed: None }
+    }
+
+    /// The settings over the course of the transactions of a client that it is lent to.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        Ledger::new(Arc::clone(&self.startup), Arc::clone(&self.settings))
     }
 
     /// Whether statement `id` is there; it counts as used.

@@ -46,7 +46,7 @@ impl Upstream<'_> {
         if self.carried.has(statement.id) {
             return;
         }
-        let name = statement.server_name();
+        let name = &statement.server_name;
         self.out.make(|out| frontend::put_parse(out, name.as_bytes(), &statement.text, &statement.types));
         self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::Supplied(Some(statement.id))));
         self.remember(statement);
@@ -64,7 +64,7 @@ impl Upstream<'_> {
     fn remember(&mut self, statement: &Arc<Statement>) {
         if let Some(old) = self.carried.remember(statement) {
             self.out.make(|out| {
-                frontend::put_object(out, tag::CLOSE, Object::Statement, old.server_name().as_bytes());
+                frontend::put_object(out, tag::CLOSE, Object::Statement, old.server_name.as_bytes());
             });
             self.replies.expect(Kind::Close, Whose::Ours, Some(Note::Evicted(old)));
         }
@@ -147,7 +147,7 @@ impl Session {
             Some((statement, at)) => {
                 up.supply(&statement);
                 let text = frontend::query(body).unwrap_or_default();
-                let renamed = replace(text, at, &statement.server_name());
+                let renamed = replace(text, at, &statement.server_name);
                 up.out.make(|out| frontend::put_query(out, &renamed));
             }
             None => up.relay(frame),
@@ -184,7 +184,7 @@ impl Session {
             up.expect(Kind::Answered(answer::PARSE_COMPLETE), Some(Note::Parsed { name: name.into(), sent: None }));
             return;
         }
-        let server_name = statement.server_name();
+        let server_name = &statement.server_name;
         up.out.make(|out| frontend::put_parse(out, server_name.as_bytes(), &statement.text, &statement.types));
         up.expect(Kind::Parse, Some(Note::Parsed { name: name.into(), sent: Some(statement.id) }));
         up.remember(statement);
@@ -194,7 +194,7 @@ impl Session {
         match self.deallocated(statement.parsed.as_slice()) {
             Some((named, at)) => {
                 up.supply(&named);
-                let renamed = replace(&statement.text, at, &named.server_name());
+                let renamed = replace(&statement.text, at, &named.server_name);
                 up.out.make(|out| frontend::put_parse(out, b"", &renamed, &statement.types));
             }
             None => up.relay(frame),
@@ -218,7 +218,7 @@ impl Session {
             }
             Some(statement) => {
                 up.supply(statement);
-                put_bind(frame, length, bind, &statement.server_name(), up);
+                put_bind(frame, length, bind, &statement.server_name, up);
             }
             None if is_strange(bind.statement, up.carried) => {
                 refuse(unknown_statement(bind.statement), up);
@@ -257,7 +257,7 @@ impl Session {
             }
             Some((_, statement)) => {
                 up.supply(&statement);
-                let name = statement.server_name();
+                let name = &statement.server_name;
                 up.out.make(|out| frontend::put_object(out, tag::DESCRIBE, Object::Statement, name.as_bytes()));
             }
             None => up.relay(frame),

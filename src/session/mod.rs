@@ -25,6 +25,8 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use crate::auth::Authenticated;
 use crate::protocol::error::Report;
 use crate::protocol::replies::Event;
@@ -120,9 +122,9 @@ type Transactional = (std::collections::HashSet<String>, std::collections::HashS
 #[derive(Debug)]
 pub struct Session {
     registry: Arc<Registry>,
-    statements: HashMap<Box<[u8]>, Arc<Statement>>,
+    statements: HashMap<Box<[u8]>, Arc<Statement>, RandomState>,
     unnamed: Option<Arc<Statement>>,
-    portals: HashMap<Box<[u8]>, Portal>,
+    portals: HashMap<Box<[u8]>, Portal, RandomState>,
     ledger: Ledger,
     /// The settings of the server that is lent to this client, while one is.
     server: Ledger,
@@ -149,9 +151,9 @@ impl Session {
     ) -> Self {
         Self {
             registry,
-            statements: HashMap::new(),
+            statements: HashMap::default(),
             unnamed: None,
-            portals: HashMap::new(),
+            portals: HashMap::default(),
             ledger: Ledger::new(Arc::clone(&startup), startup),
             server: Ledger::new(Arc::default(), Arc::default()),
             believed,
@@ -199,7 +201,7 @@ impl Session {
 
     /// A server is lent: gives the SQL that makes it carry the client's settings, if it does not.
     pub fn attach(&mut self, carried: &mut Carried) -> Option<String> {
-        self.server = Ledger::new(Arc::default(), Arc::clone(&carried.settings));
+        self.server = carried.ledger();
         if Arc::ptr_eq(&carried.settings, self.ledger.current()) {
             return None;
         }
@@ -213,7 +215,7 @@ impl Session {
     /// The server has taken over the client's settings.
     pub fn attached(&mut self, carried: &mut Carried) {
         carried.settings = Arc::clone(self.ledger.current());
-        self.server = Ledger::new(Arc::default(), Arc::clone(&carried.settings));
+        self.server = carried.ledger();
     }
 
     /// The server is about to go back: it keeps what it carries.
@@ -242,7 +244,7 @@ impl Session {
 
     /// The server was reset: it carries nothing.
     pub fn reset(&mut self, carried: &mut Carried) {
-        self.server = Ledger::new(Arc::default(), Arc::clone(&carried.settings));
+        self.server = carried.ledger();
         self.tx = Tx::Idle;
         self.pins = Pins::default();
     }

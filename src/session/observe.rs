@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::settings::Value;
-use super::{Deferred, Registry, Session, Statement, Tx};
+use super::{Deferred, Session, Statement, Tx};
 use crate::protocol::backend;
 use crate::protocol::frame::Frame;
 use crate::protocol::frontend::{self, Bind, Object, Parse};
@@ -161,7 +161,7 @@ impl Session {
             }
             tag::PARSE => {
                 let Ok(parse) = Parse::open(body) else { return (Step::Pass, Known::Unknown) };
-                let statement = make_statement(&self.registry, parse, analyse);
+                let statement = self.make_statement(parse, analyse);
                 let known = Known::Analysis(statement.analysis, statement.hint.clone());
                 return (Step::Parse(statement), known);
             }
@@ -188,6 +188,21 @@ impl Session {
         }
         let statement = if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) };
         statement.map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis, statement.hint.clone()))
+    }
+
+    fn make_statement(&self, parse: Parse<'_>, analyse: &mut dyn FnMut(&[u8]) -> Analysis) -> Arc<Statement> {
+        if !parse.name.is_empty() {
+            return self.registry.intern(parse.text, parse.types, || analyse(parse.text));
+        }
+        let analysis = analyse(parse.text);
+        // Drivers that name no statements parse the same one over and over.
+        let same = |known: &&Arc<Statement>| {
+            *known.text == *parse.text && *known.types == *parse.types && known.analysis == analysis
+        };
+        let known = self.unnamed.as_ref().filter(same).cloned();
+        known.unwrap_or_else(|| {
+            Arc::new(Statement::new(self.registry.fresh_id(), parse.text, parse.types, analysis))
+        })
     }
 
     /// What to ask for a batch whose strictest statement is `strictest`; `None` when nobody knows.
@@ -250,9 +265,11 @@ impl Session {
             }
             _ => false,
         });
+        if !trivial {
+            return None;
+        }
         // Two Parses of one name in one batch: the second must fail, as a server would have it.
-        let parses = batch.frames.iter().filter(|frame| frame.tag == tag::PARSE).count();
-        if !trivial || parses > 1 {
+        if batch.frames.iter().filter(|frame| frame.tag == tag::PARSE).count() > 1 {
             return None;
         }
         let mut out = BytesMut::new();
@@ -330,13 +347,6 @@ enum Known {
     Analysis(Analysis, Option<Hint>),
 }
 
-fn make_statement(registry: &Registry, parse: Parse<'_>, analyse: &mut dyn FnMut(&[u8]) -> Analysis) -> Arc<Statement> {
-    if !parse.name.is_empty() {
-        return registry.intern(parse.text, parse.types, || analyse(parse.text));
-    }
-    Arc::new(Statement::new(registry.fresh_id(), parse.text, parse.types, analyse(parse.text)))
-}
-
 fn text_of(frame: Frame, body: &[u8]) -> Option<&[u8]> {
     match frame.tag {
         _ if !frame.is_start() => None,
@@ -353,12 +363,13 @@ type Lone<'a> = (&'a [u8], &'a Command, Option<Arc<Statement>>);
 ///
 /// Also gives the unnamed statement that the batch leaves behind.
 fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<Lone<'a>> {
-    let text = text_of(*batch.frames.first()?, batch.frames.first()?.body(batch.buffer))?;
+    let first = *batch.frames.first()?;
     if let ([Step::Query { statements, .. }], [_]) = (&plan.steps[..], batch.frames) {
         let [Parsed { command, set_configs }] = &statements[..] else { return None };
-        return set_configs.is_empty().then_some((text, command, None));
+        return if set_configs.is_empty() { Some((text_of(first, first.body(batch.buffer))?, command, None)) } else { None };
     }
     let Some(Step::Parse(statement)) = plan.steps.first() else { return None };
+    let command = &statement.parsed.as_ref()?.command;
     let mut tags = batch.frames.iter().map(|frame| frame.tag).filter(|kind| *kind != tag::DESCRIBE);
     let expected = [tag::PARSE, tag::BIND, tag::EXECUTE, tag::SYNC];
     let unnamed = batch.messages().all(|(frame, body)| match frame.tag {
@@ -370,8 +381,7 @@ fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<Lone<'a>> {
     if !unnamed || !expected.into_iter().all(|tag| tags.next() == Some(tag)) || tags.next().is_some() {
         return None;
     }
-    let command = &statement.parsed.as_ref()?.command;
-    Some((text, command, Some(Arc::clone(statement))))
+    Some((text_of(first, first.body(batch.buffer))?, command, Some(Arc::clone(statement))))
 }
 
 fn starts_with_ignoring_case(text: &[u8], word: &[u8]) -> bool {

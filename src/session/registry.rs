@@ -19,6 +19,8 @@ use crate::sql::{Analysis, Effects};
 pub struct Statement {
     /// Unique in this process; names the statement on servers.
     pub id: u64,
+    /// The name it has on every server.
+    pub server_name: Box<str>,
     /// Its text.
     pub text: Box<[u8]>,
     /// Count and OIDs of parameter types as Parse gave them.
@@ -39,7 +41,8 @@ impl Statement {
         let concerns = analysis.effects.has(Effects::COMMANDS);
         let parsed = if concerns { command::parse(text).into_iter().next() } else { None };
         let hint = hint::parse(text);
-        Self { id, text: text.into(), types: types.into(), analysis, hint, parsed, accepted: AtomicBool::new(false) }
+        let (server_name, accepted) = (server_name(id).into(), AtomicBool::new(false));
+        Self { id, server_name, text: text.into(), types: types.into(), analysis, hint, parsed, accepted }
     }
 
     /// Whether some server has accepted it.
@@ -50,12 +53,6 @@ impl Statement {
     /// A server has accepted it.
     pub fn accept(&self) {
         self.accepted.store(true, Ordering::Relaxed);
-    }
-
-    /// The name it has on every server.
-    #[must_use]
-    pub fn server_name(&self) -> String {
-        server_name(self.id)
     }
 }
 
