@@ -17,7 +17,7 @@ use crate::session::settings::Settings;
 
 impl Client {
     /// Leaves in good order.
-    pub(super) async fn leave(mut self) {
+    pub(super) async fn leave(mut self: Box<Self>) {
         let Attachment::Lent(_) = &self.attachment else { return };
         let timeout = self.limits().cancel_timeout;
         if tokio::time::timeout(timeout, self.clean_up(timeout)).await.is_err()

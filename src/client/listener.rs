@@ -65,14 +65,22 @@ pub struct Accepted {
 struct Phase(std::pin::Pin<Box<dyn Future<Output = Option<Phase>> + Send>>);
 
 /// Serves one connection from its first byte to its last.
-pub async fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted: Accepted) {
+pub fn serve(
+    services: Arc<Services>,
+    console: Arc<dyn Console>,
+    accepted: Accepted,
+) -> impl Future<Output = ()> + Send + use<> {
     let Accepted { socket, peer, place } = accepted;
     let crowded = place.exceeds(services.current.load().config.limits.max_clients);
-    let mut phase = Phase(Box::pin(open(services, console, socket, peer, crowded)));
-    while let Some(next) = phase.0.await {
-        phase = next;
+    let first = Phase(Box::pin(open(services, console, socket, peer, crowded)));
+    // What came with the connection is the first phase's: this future is there for as long as the client is.
+    async move {
+        let _place = place;
+        let mut phase = first;
+        while let Some(next) = phase.0.await {
+            phase = next;
+        }
     }
-    drop(place);
 }
 
 /// The first phase: what the connection is for.
@@ -121,8 +129,9 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
         Ok(Prepared::Client(seed)) => {
             let mut client = seed.grow(services, visitor.arrived.stream);
             client.greet(out).await.ok()?;
+            let run = client.run();
             Some(Phase(Box::pin(async {
-                client.run().await;
+                run.await;
                 None
             })))
         }
@@ -339,7 +348,7 @@ fn fatal(report: Report) -> Report {
 }
 
 impl Seed {
-    fn grow(self, services: Arc<Services>, stream: Stream) -> Client {
+    fn grow(self, services: Arc<Services>, stream: Stream) -> Box<Client> {
         let key = services.cancels.issue(self.minor);
         let pins = match self.destination.pool.mode {
             PoolMode::Session => Pins::for_session_mode(),
@@ -349,7 +358,7 @@ impl Seed {
         let stats = services.counters.of(&self.arrival.database, &self.arrival.user);
         stats.logins.increment();
         let info = services.directory.add(self.arrival);
-        Client {
+        Box::new(Client {
             wire: Wire::new(stream, Arc::clone(&services.stash), BytesMut::new()),
             contents: self.served.catalogs.of(&self.destination.server_database),
             database_clock: self.served.cluster.database(&self.destination.server_database),
@@ -371,6 +380,6 @@ impl Seed {
             dirty: false,
             stats,
             counted: (0, 0),
-        }
+        })
     }
 }

@@ -109,13 +109,13 @@ enum Woken {
 
 impl Client {
     /// Serves the client until one side has had enough.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         let end = self.serve().await;
         if let End::Told(report) = &end {
             tracing::info!(client = %self.info.id, code = report.code.as_str(), message = %report.message, "client connection ends");
             self.services.counters.errors.record(report.code.0);
             let bytes = answer::farewell(report);
-            let _ = tokio::time::timeout(FAREWELL, self.wire.send(&bytes)).await;
+            let _ = Box::pin(tokio::time::timeout(FAREWELL, self.wire.send(&bytes))).await;
         }
         self.count_traffic();
         Box::pin(self.leave()).await;
@@ -163,11 +163,13 @@ impl Client {
         if !self.frames.is_empty() || self.wire.unframed() > 0 {
             return self.may_go_on();
         }
+        // Nothing is kept for a client that may be silent for hours.
+        self.frames = Vec::new();
         loop {
             self.may_go_on()?;
             match self.woken().await {
                 Woken::Client => return Ok(()),
-                Woken::Server => self.overhear().await?,
+                Woken::Server => Box::pin(self.overhear()).await?,
                 Woken::Control => {}
                 Woken::TimedOut(report) => return Err(End::Told(report)),
                 Woken::Gone => return Err(End::Gone),

@@ -22,7 +22,7 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -116,7 +116,7 @@ struct Portal {
 }
 
 /// Cursors and channels that a rollback brings back.
-type Transactional = (std::collections::HashSet<String>, std::collections::HashSet<String>);
+type Transactional = (BTreeSet<String>, BTreeSet<String>);
 
 /// One client's session.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! Why a client keeps its server after its transaction: a set of reasons, each of which can be seen and ends.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// One reason for a pin. The label in metrics and SHOW commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// The pool's mode is `session`.
     SessionMode,
@@ -56,10 +56,10 @@ impl Reason {
 #[derive(Debug, Default)]
 pub struct Pins {
     session_mode: Option<()>,
-    reasons: HashSet<Reason>,
-    cursors: HashSet<String>,
-    channels: HashSet<String>,
-    prepared: HashSet<String>,
+    reasons: BTreeSet<Reason>,
+    cursors: BTreeSet<String>,
+    channels: BTreeSet<String>,
+    prepared: BTreeSet<String>,
 }
 
 impl Pins {
@@ -152,11 +152,11 @@ impl Pins {
     }
 
     /// What a rollback brings back.
-    pub(super) fn transactional(&self) -> (HashSet<String>, HashSet<String>) {
+    pub(super) fn transactional(&self) -> (BTreeSet<String>, BTreeSet<String>) {
         (self.cursors.clone(), self.channels.clone())
     }
 
-    pub(super) fn restore(&mut self, (cursors, channels): (HashSet<String>, HashSet<String>)) {
+    pub(super) fn restore(&mut self, (cursors, channels): (BTreeSet<String>, BTreeSet<String>)) {
         (self.cursors, self.channels) = (cursors, channels);
     }
 }
