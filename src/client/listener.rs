@@ -62,7 +62,7 @@ pub struct Accepted {
 
 /// What a connection is doing. Each phase is a future of its own that ends with the next one, so that a client
 /// does not carry the memory that its login took.
-struct Phase(std::pin::Pin<Box<dyn Future<Output = Option<Phase>> + Send>>);
+pub(super) struct Phase(std::pin::Pin<Box<dyn Future<Output = Option<Phase>> + Send>>);
 
 /// Serves one connection from its first byte to its last.
 pub fn serve(
@@ -129,11 +129,7 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
         Ok(Prepared::Client(seed)) => {
             let mut client = seed.grow(services, visitor.arrived.stream);
             client.greet(out).await.ok()?;
-            let run = client.run();
-            Some(Phase(Box::pin(async {
-                run.await;
-                None
-            })))
+            Some(Phase(Box::pin(client.run())))
         }
         Ok(Prepared::Console(who, arrival)) => {
             // Listed among the clients for as long as it is here.

@@ -11,6 +11,7 @@ use super::answer;
 use super::batch::{Read, ReadError};
 use super::directory::Entry;
 use super::exchange::Ran;
+use super::listener::Phase;
 use super::services::{Current, Served, Services};
 use crate::cancel::Key;
 use crate::cluster::catalog::Contents;
@@ -108,8 +109,8 @@ enum Woken {
 }
 
 impl Client {
-    /// Serves the client until one side has had enough.
-    pub(super) async fn run(mut self: Box<Self>) {
+    /// The last phase: serves the client until one side has had enough.
+    pub(super) async fn run(mut self: Box<Self>) -> Option<Phase> {
         let end = self.serve().await;
         if let End::Told(report) = &end {
             tracing::info!(client = %self.info.id, code = report.code.as_str(), message = %report.message, "client connection ends");
@@ -119,6 +120,7 @@ impl Client {
         }
         self.count_traffic();
         Box::pin(self.leave()).await;
+        None
     }
 
     async fn serve(&mut self) -> End {

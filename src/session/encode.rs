@@ -229,11 +229,13 @@ impl Session {
         }
         let note =
             statement.as_ref().filter(|_| !bind.statement.is_empty()).map(|named| Note::Bound(Arc::clone(named)));
-        if let Some(statement) = statement {
-            let parsed = statement.parsed.as_ref().map(|parsed| with_arguments(parsed, bind));
-            self.portals.insert(bind.portal.into(), Portal { statement, parsed });
-        } else {
-            self.portals.remove(bind.portal);
+        match statement.filter(|statement| statement.concerns_session()) {
+            Some(statement) => {
+                let parsed = statement.parsed.as_ref().map(|parsed| with_arguments(parsed, bind));
+                self.portals.insert(bind.portal.into(), Portal { statement, parsed });
+            }
+            None if self.portals.is_empty() => {}
+            None => drop(self.portals.remove(bind.portal)),
         }
         up.expect(Kind::Bind, note);
     }
@@ -295,9 +297,6 @@ impl Session {
     fn executed(&self, body: &[u8]) -> Option<Note> {
         let portal = self.portals.get(frontend::execute(body).ok()?)?;
         let effects = portal.statement.analysis.effects;
-        if portal.parsed.is_none() && effects == Effects::default() {
-            return None;
-        }
         let statement = portal.parsed.clone().unwrap_or(Parsed { command: Command::Other, set_configs: Vec::new() });
         Some(Note::Executed { statement, effects })
     }

@@ -108,7 +108,7 @@ pub enum Tx {
     Open(TransactionStatus),
 }
 
-/// A portal: what it runs, and the `set_config` calls whose arguments its Bind gave.
+/// A portal whose statement concerns the session: what it runs, and the `set_config` calls whose arguments its Bind gave.
 #[derive(Debug)]
 struct Portal {
     statement: Arc<Statement>,
@@ -124,6 +124,7 @@ pub struct Session {
     registry: Arc<Registry>,
     statements: HashMap<Box<[u8]>, Arc<Statement>, RandomState>,
     unnamed: Option<Arc<Statement>>,
+    /// Those whose statements concern the session.
     portals: HashMap<Box<[u8]>, Portal, RandomState>,
     ledger: Ledger,
     /// The settings of the server that is lent to this client, while one is.

@@ -45,6 +45,11 @@ impl Statement {
         Self { id, server_name, text: text.into(), types: types.into(), analysis, hint, parsed, accepted }
     }
 
+    /// Whether the session must know when it runs.
+    pub fn concerns_session(&self) -> bool {
+        self.parsed.is_some() || self.analysis.effects != Effects::default()
+    }
+
     /// Whether some server has accepted it.
     pub fn is_accepted(&self) -> bool {
         self.accepted.load(Ordering::Relaxed)
