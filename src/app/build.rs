@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::catalogs::Loaders;
 use crate::auth;
 use crate::client::lookup::Lookup;
-use crate::client::services::{Destinations, Current, Served};
+use crate::client::services::{Current, Destinations, Served};
 use crate::cluster::Cluster;
 use crate::cluster::catalog::Catalogs;
 use crate::config::model::{self, Config};

@@ -117,7 +117,8 @@ impl Client {
         let (ask, why) = match wish {
             Wish::Primary(reason) => (Ask::Primary(reason), reason),
             Wish::Read(proof, reason) => {
-                let needs = if routing.reads == Reads::Primary { Needs::default() } else { self.needs(&routing, orders) };
+                let needs =
+                    if routing.reads == Reads::Primary { Needs::default() } else { self.needs(&routing, orders) };
                 (Ask::Read { proof, routing: &routing, needs, reason }, reason)
             }
         };

@@ -200,9 +200,7 @@ impl Session {
             *known.text == *parse.text && *known.types == *parse.types && known.analysis == analysis
         };
         let known = self.unnamed.as_ref().filter(same).cloned();
-        known.unwrap_or_else(|| {
-            Arc::new(Statement::new(self.registry.fresh_id(), parse.text, parse.types, analysis))
-        })
+        known.unwrap_or_else(|| Arc::new(Statement::new(self.registry.fresh_id(), parse.text, parse.types, analysis)))
     }
 
     /// What to ask for a batch whose strictest statement is `strictest`; `None` when nobody knows.
@@ -366,7 +364,11 @@ fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<Lone<'a>> {
     let first = *batch.frames.first()?;
     if let ([Step::Query { statements, .. }], [_]) = (&plan.steps[..], batch.frames) {
         let [Parsed { command, set_configs }] = &statements[..] else { return None };
-        return if set_configs.is_empty() { Some((text_of(first, first.body(batch.buffer))?, command, None)) } else { None };
+        return if set_configs.is_empty() {
+            Some((text_of(first, first.body(batch.buffer))?, command, None))
+        } else {
+            None
+        };
     }
     let Some(Step::Parse(statement)) = plan.steps.first() else { return None };
     let command = &statement.parsed.as_ref()?.command;

@@ -1,6 +1,7 @@
 //! Classes by shape: a text is parsed once for each catalog, however often it comes and whatever its literals are.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -17,6 +18,9 @@ const SHAPES: NonZeroUsize = match NonZeroUsize::new(1024) {
     None => NonZeroUsize::MIN,
 };
 
+/// An analysis by its text's sketch, and the number of corrections that it knows of.
+type Sketches = LruCache<u64, (Analysis, u64)>;
+
 /// Which catalog an analysis was made with, and what it says. Databases number their catalogs alike, so the
 /// hash of a shape is salted with the catalog's own identity.
 type Shard = LruCache<u64, Analysis>;
@@ -25,17 +29,38 @@ type Shard = LruCache<u64, Analysis>;
 #[derive(Debug)]
 pub struct Classifier {
     shards: Box<[Mutex<Shard>]>,
+    /// In front of the shapes, for texts that need no lexer.
+    sketches: Box<[Mutex<Sketches>]>,
+    corrections: AtomicU64,
 }
 
 impl Default for Classifier {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::new(LruCache::new(SHAPES))).collect() }
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(LruCache::new(SHAPES))).collect(),
+            sketches: (0..SHARDS).map(|_| Mutex::new(LruCache::new(SHAPES))).collect(),
+            corrections: AtomicU64::new(0),
+        }
     }
 }
 
 impl Classifier {
     /// What `text` does in a database that contains `catalog`.
     pub fn analyse(&self, text: &[u8], catalog: &Catalog) -> Analysis {
+        let Some(sketch) = normal::sketch(text, catalog.seed()) else { return self.analyse_shape(text, catalog) };
+        let corrections = self.corrections.load(Ordering::Acquire);
+        let sketches = &self.sketches[part(sketch)];
+        if let Some((known, when)) = lock(sketches).get(&sketch)
+            && *when == corrections
+        {
+            return *known;
+        }
+        let analysis = self.analyse_shape(text, catalog);
+        lock(sketches).put(sketch, (analysis, corrections));
+        analysis
+    }
+
+    fn analyse_shape(&self, text: &[u8], catalog: &Catalog) -> Analysis {
         let fingerprint = normal::fingerprint(text, catalog.seed());
         if let Some(known) = self.shard(fingerprint).get(&fingerprint) {
             return *known;
@@ -51,10 +76,37 @@ impl Classifier {
         if let Some(known) = shard.get_mut(&fingerprint) {
             *known = Analysis::write(WriteReason::Function, known.effects, fingerprint);
         }
+        drop(shard);
+        self.corrections.fetch_add(1, Ordering::Release);
     }
 
     fn shard(&self, fingerprint: u64) -> MutexGuard<'_, Shard> {
-        let index = usize::try_from(fingerprint >> 32).unwrap_or(0) % SHARDS;
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[part(fingerprint)])
+    }
+}
+
+fn part(hash: u64) -> usize {
+    usize::try_from(hash >> 32).unwrap_or(0) % SHARDS
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Class;
+    use super::*;
+
+    #[test]
+    fn a_correction_is_heeded_however_the_text_is_found() {
+        let (classifier, catalog) = (Classifier::default(), Catalog::empty());
+        let first = classifier.analyse(b"select 1", &catalog);
+        assert_eq!(first.class(), Class::Read);
+        assert_eq!(classifier.analyse(b"select 2", &catalog), first);
+        classifier.correct(first.fingerprint);
+        for text in [&b"select 1"[..], b"select 3", b"SELECT /* x */ 4"] {
+            assert_eq!(classifier.analyse(text, &catalog).class(), Class::Write(WriteReason::Function));
+        }
     }
 }
