@@ -125,8 +125,9 @@ impl Client {
         let view = self.served.cluster.snapshot();
         let (target, reason) = match router::route(ask, &view, now, self.services.draw()) {
             Verdict::Go { target, reason } => (target, reason),
-            Verdict::Wait { proof, .. } => return Err(Later::Wish(Wish::Read(proof, why))),
-            Verdict::NoPrimary { proof: Some(proof), .. } => return Err(Later::Wish(Wish::Read(proof, why))),
+            Verdict::Wait { proof, .. } | Verdict::NoPrimary { proof: Some(proof), .. } => {
+                return Err(Later::Wish(Wish::Read(proof, why)));
+            }
             Verdict::NoPrimary { proof: None, reason } => return Err(Later::Wish(Wish::Primary(reason))),
         };
         let node = target.node();
@@ -141,13 +142,11 @@ impl Client {
             Target::Primary(_) => Ran::OnPrimary,
         };
         let mut lent = Lent { lease, busy: view.nodes[node].load.begin(), node, ran, reason };
-        match self.session.attach(&mut lent.lease.carried) {
-            Some(sql) => Err(Later::Settings(Box::new(lent), sql)),
-            None => {
-                self.hold(lent, now);
-                Ok(())
-            }
+        if let Some(sql) = self.session.attach(&mut lent.lease.carried) {
+            return Err(Later::Settings(Box::new(lent), sql));
         }
+        self.hold(lent, now);
+        Ok(())
     }
 
     /// Borrows a server, and has it carry the client's settings; a cancel request ends the wait.
@@ -297,13 +296,11 @@ impl Client {
     }
 
     async fn lend(&mut self, mut lent: Lent) -> Result<(), AttachError> {
-        match self.session.attach(&mut lent.lease.carried) {
-            Some(sql) => self.bring_settings(lent, &sql).await,
-            None => {
-                self.hold(lent, Instant::now());
-                Ok(())
-            }
+        if let Some(sql) = self.session.attach(&mut lent.lease.carried) {
+            return self.bring_settings(lent, &sql).await;
         }
+        self.hold(lent, Instant::now());
+        Ok(())
     }
 
     /// The server is the client's from now on.

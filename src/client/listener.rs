@@ -9,7 +9,7 @@ use super::authenticate::Who;
 use super::directory::{Arrival, Place};
 use super::services::{Current, Served, Services};
 use super::startup::{self, Opening, StartupError, Terms};
-use super::task::{Attachment, Client};
+use super::task::{Attachment, Attention, Client};
 use super::{answer, authenticate};
 use crate::auth::Authenticated;
 use crate::cluster::SessionClock;
@@ -62,7 +62,7 @@ pub struct Accepted {
 
 /// What a connection is doing. Each phase is a future of its own that ends with the next one, so that a client
 /// does not carry the memory that its login took.
-pub(super) struct Phase(std::pin::Pin<Box<dyn Future<Output = Option<Phase>> + Send>>);
+pub(super) struct Phase(std::pin::Pin<Box<dyn Future<Output = Option<Self>> + Send>>);
 
 /// Serves one connection from its first byte to its last.
 pub fn serve(
@@ -72,7 +72,7 @@ pub fn serve(
 ) -> impl Future<Output = ()> + Send + use<> {
     let Accepted { socket, peer, place } = accepted;
     let crowded = place.exceeds(services.current.load().config.limits.max_clients);
-    let first = Phase(Box::pin(open(services, console, socket, peer, crowded)));
+    let first = Phase(Box::pin(open(services, console, Unopened { socket, peer, crowded })));
     // What came with the connection is the first phase's: this future is there for as long as the client is.
     async move {
         let _place = place;
@@ -83,14 +83,17 @@ pub fn serve(
     }
 }
 
-/// The first phase: what the connection is for.
-async fn open(
-    services: Arc<Services>,
-    console: Arc<dyn Console>,
+/// A connection that has said nothing.
+struct Unopened {
     socket: Stream,
     peer: ClientAddress,
+    /// Whether there are as many clients as may be.
     crowded: bool,
-) -> Option<Phase> {
+}
+
+/// The first phase: what the connection is for.
+async fn open(services: Arc<Services>, console: Arc<dyn Console>, unopened: Unopened) -> Option<Phase> {
+    let Unopened { socket, peer, crowded } = unopened;
     let current = services.current.load_full();
     let deadline = Deadline::after(current.config.limits.login_timeout);
     let terms = Terms { mode: current.config.tls.mode, acceptor: current.tls.as_ref(), max_minor: current.max_minor() };
@@ -363,7 +366,7 @@ impl Seed {
             destination: self.destination,
             current: self.current,
             // A reload may have come while it logged in.
-            due: true,
+            attention: Attention::Due,
             info,
             key,
             found: self.found,

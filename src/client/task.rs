@@ -53,6 +53,15 @@ pub(super) enum Attachment {
     Lent(Box<Held>),
 }
 
+/// Whether somebody wants the client to look if it should go, or has to follow a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attention {
+    /// Nobody does.
+    None,
+    /// It has not looked yet.
+    Due,
+}
+
 /// Why a client's connection ends.
 #[derive(Debug)]
 pub(super) enum End {
@@ -70,8 +79,8 @@ pub(super) struct Client {
     pub(super) destination: Arc<Destination>,
     /// The configuration that `destination` comes from.
     pub(super) current: Arc<Current>,
-    /// Somebody wants the client to look, between transactions, whether it should go or has to follow a reload.
-    pub(super) due: bool,
+    /// Whether it has to look about when it is next between transactions.
+    pub(super) attention: Attention,
     pub(super) info: Entry,
     pub(super) key: Key,
     pub(super) wire: Wire,
@@ -203,7 +212,7 @@ impl Client {
         }
         self.info.listen(cx.waker());
         if self.info.take_poke() {
-            self.due = true;
+            self.attention = Attention::Due;
             return Poll::Ready(Woken::Control);
         }
         if self.info.is_killed() { Poll::Ready(Woken::Control) } else { Poll::Pending }
@@ -239,16 +248,18 @@ impl Client {
         if self.info.is_killed() {
             return Err(End::Told(answer::killed()));
         }
-        self.due |= self.info.take_poke();
+        if self.info.take_poke() {
+            self.attention = Attention::Due;
+        }
         let between = self.session.status() == TransactionStatus::Idle && self.frames.is_empty();
-        if !self.due || !between {
+        if self.attention == Attention::None || !between {
             return Ok(());
         }
         if self.services.is_draining() {
             return Err(End::Told(answer::killed()));
         }
         if !self.is_attached() {
-            self.due = false;
+            self.attention = Attention::None;
             self.follow_reload()?;
         }
         Ok(())
@@ -337,5 +348,27 @@ fn read_error(error: &ReadError) -> End {
         ReadError::TooLong { .. } => End::Told(
             Report::fatal(SqlState::PROGRAM_LIMIT_EXCEEDED, error.to_string()).hint("Raise limits.max_query_size."),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what an async function of a client's makes.
+    fn whole<F>(_: impl FnOnce(Box<Client>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn part<'a, F>(_: impl FnOnce(&'a mut Client, Until) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_client_is_small_and_a_busy_one_fits_a_kilobyte() {
+        let sizes = [whole(Client::run), size_of::<Client>(), part(Client::exchange)];
+        for (size, bound) in sizes.into_iter().zip([256, 720, 1024]) {
+            assert!(size <= bound, "{sizes:?}");
+        }
     }
 }

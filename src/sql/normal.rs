@@ -30,17 +30,16 @@ pub(super) fn sketch(text: &[u8], seed: u64) -> Option<u64> {
     let (mut start, mut at) = (0, 0);
     while let Some(&byte) = text.get(at) {
         match SKETCHED[usize::from(byte)] {
-            Sketched::Copied => at += 1,
             Sketched::Pair if text.get(at + 1).is_some_and(|next| is_comment(byte, *next)) => return None,
-            Sketched::Pair => at += 1,
+            Sketched::Copied | Sketched::Pair => at += 1,
             // `$1`, but neither `$$` nor `$tag$`.
             Sketched::Dollar if text.get(at + 1).is_some_and(u8::is_ascii_digit) => at += 1,
             Sketched::Dollar | Sketched::Lexed => return None,
             Sketched::Digit => {
                 let length = text[at..].iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len() - at);
                 let end = at + length;
-                let before = at.checked_sub(1).and_then(|before| text.get(before));
-                if !before.is_some_and(is_number_or_name) && !text.get(end).is_some_and(is_number_or_name) {
+                let before = at.checked_sub(1).and_then(|before| text.get(before)).copied();
+                if !before.is_some_and(is_number_or_name) && !text.get(end).copied().is_some_and(is_number_or_name) {
                     hasher.write(&text[start..at]);
                     hasher.write_u8(b'1');
                     start = end;
@@ -85,7 +84,7 @@ const SKETCHED: [Sketched; 256] = {
 };
 
 /// Whether a byte beside digits makes them part of something longer.
-const fn is_number_or_name(byte: &u8) -> bool {
+const fn is_number_or_name(byte: u8) -> bool {
     matches!(byte, b'.' | b'_' | b'$') || byte.is_ascii_alphanumeric()
 }
 
