@@ -151,8 +151,12 @@ impl Framer {
         if here >= total {
             return Ok(Next::Frame(Frame { tag, start: at, len: total, part: Part::Whole }));
         }
-        if incomplete(tag, total, here) == Incomplete::Wait || here == HEADER {
+        if incomplete(tag, total, here) == Incomplete::Wait {
             return Ok(Next::Need { missing: total - here });
+        }
+        if here == HEADER {
+            // Whatever comes next streams through: room for all of it is not needed, and its length no matter.
+            return Ok(Next::Need { missing: 1 });
         }
         self.tag = tag;
         self.remaining = total - here;
@@ -220,6 +224,14 @@ mod tests {
             prop_assert_eq!(&cut(&stream, &splits, Incomplete::Wait), &expected);
             prop_assert_eq!(&cut(&stream, &splits, Incomplete::Stream), &expected);
         }
+    }
+
+    #[test]
+    fn what_streams_needs_no_more_than_a_byte() {
+        let header = [b'd', 0x10, 0, 0, 0];
+        let next = |incomplete| Framer::default().next(&header, 0, |_, _, _| incomplete);
+        assert_eq!(next(Incomplete::Stream), Ok(Next::Need { missing: 1 }));
+        assert_eq!(next(Incomplete::Wait), Ok(Next::Need { missing: 0x1000_0000 - 4 }));
     }
 
     #[test]
