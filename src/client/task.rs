@@ -133,6 +133,12 @@ impl Client {
     }
 
     async fn serve(&mut self) -> End {
+        // Its first batch may have come with its login, and then be ended before it ever waits.
+        poll_fn(|cx| {
+            self.info.listen(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
         loop {
             if let Err(end) = self.wait().await {
                 return end;
