@@ -342,7 +342,6 @@ impl Client {
         let given = |hint: &Hint| RoutingOverrides {
             consistency: hint.consistency.map(consistency),
             max_lag: hint.max_lag,
-            min_lsn: hint.min_lsn,
             ..Default::default()
         };
         routing.apply(&given(&orders.session));

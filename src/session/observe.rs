@@ -364,11 +364,10 @@ fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<Lone<'a>> {
     let first = *batch.frames.first()?;
     if let ([Step::Query { statements, .. }], [_]) = (&plan.steps[..], batch.frames) {
         let [Parsed { command, set_configs }] = &statements[..] else { return None };
-        return if set_configs.is_empty() {
-            Some((text_of(first, first.body(batch.buffer))?, command, None))
-        } else {
-            None
-        };
+        if !set_configs.is_empty() {
+            return None;
+        }
+        return Some((text_of(first, first.body(batch.buffer))?, command, None));
     }
     let Some(Step::Parse(statement)) = plan.steps.first() else { return None };
     let command = &statement.parsed.as_ref()?.command;

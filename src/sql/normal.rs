@@ -22,9 +22,8 @@ pub(super) fn fingerprint(text: &[u8], seed: u64) -> u64 {
     digest.hasher.finish()
 }
 
-/// A hash that texts share only if they have one normal form, and that takes a tenth of the time: of the text as it
-/// stands, but for whole numbers, which are alike. `None` for texts with strings, comments or anything else that
-/// takes a lexer; those with parameters or numbers only, which come most often, have none.
+/// A hash that texts share only if they have one normal form, and that takes no lexer: of the text as it stands, but for
+/// whole numbers, which are alike. `None` for texts with strings, comments or anything else that needs one.
 pub(super) fn sketch(text: &[u8], seed: u64) -> Option<u64> {
     let mut hasher = FixedState::with_seed(!seed).build_hasher();
     let (mut start, mut at) = (0, 0);
