@@ -86,6 +86,16 @@ fn again(target: Target, reason: Reason) -> Wish {
     }
 }
 
+impl Wish {
+    /// What the router is asked, and why.
+    fn ask(self, routing: &Routing, needs: Needs) -> (Ask<'_>, Reason) {
+        match self {
+            Self::Primary(reason) => (Ask::Primary(reason), reason),
+            Self::Read(proof, reason) => (Ask::Read { proof, routing, needs, reason }, reason),
+        }
+    }
+}
+
 impl Orders {
     fn route(&self) -> Option<hint::Route> {
         self.batch.as_ref().and_then(|hint| hint.route).or(self.session.route)
@@ -114,14 +124,11 @@ impl Client {
     /// Borrows a server for `wish` if that takes no waiting.
     pub(super) fn attach_now(&mut self, wish: Wish, orders: &Orders, now: Instant) -> Result<(), Later> {
         let routing = self.routing(orders);
-        let (ask, why) = match wish {
-            Wish::Primary(reason) => (Ask::Primary(reason), reason),
-            Wish::Read(proof, reason) => {
-                let needs =
-                    if routing.reads == Reads::Primary { Needs::default() } else { self.needs(&routing, orders) };
-                (Ask::Read { proof, routing: &routing, needs, reason }, reason)
-            }
+        let needs = match &wish {
+            Wish::Read(..) if routing.reads != Reads::Primary => self.needs(&routing, orders),
+            _ => Needs::default(),
         };
+        let (ask, why) = wish.ask(&routing, needs);
         let view = self.served.cluster.snapshot();
         let (target, reason) = match router::route(ask, &view, now, self.services.draw()) {
             Verdict::Go { target, reason } => (target, reason),
@@ -249,10 +256,7 @@ impl Client {
         let cluster = &self.served.cluster;
         loop {
             let view = cluster.snapshot();
-            let (ask, why) = match wish {
-                Wish::Primary(reason) => (Ask::Primary(reason), reason),
-                Wish::Read(proof, reason) => (Ask::Read { proof, routing, needs, reason }, reason),
-            };
+            let (ask, why) = wish.ask(routing, needs);
             match router::route(ask, &view, Instant::now(), self.services.draw()) {
                 Verdict::Go { target, reason } => return Ok((view, target, reason)),
                 Verdict::Wait { proof, wait } => {
