@@ -22,6 +22,7 @@ use crate::client::listener::{self, Accepted, Console};
 use crate::client::services::{Phase, Services};
 use crate::config::model::{Config, Listen};
 use crate::net::listen::Listener;
+use crate::net::worker::Workers;
 use crate::telemetry::http;
 use crate::telemetry::trace::Level;
 pub use build::BuildError;
@@ -41,6 +42,9 @@ pub enum AppError {
         /// Why.
         error: std::io::Error,
     },
+    /// Threads could not be started.
+    #[error("cannot start workers: {0}")]
+    Workers(std::io::Error),
     /// Signals could not be caught.
     #[error("cannot catch signals: {0}")]
     Signals(std::io::Error),
@@ -75,7 +79,9 @@ pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<
     let metrics = bind_metrics(&config).await?;
     let shutdown_timeout = config.shutdown_timeout;
     let (current, catalogs) = build::current(config, None, &mut tasks)?;
-    let services = Arc::new(Services::new(current, watched));
+    let count = std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN);
+    let workers = Arc::new(Workers::start(count).map_err(AppError::Workers)?);
+    let services = Arc::new(Services::new(current, watched, Arc::clone(&workers)));
     catalogs.spawn(&mut tasks);
     let (order, orders) = mpsc::channel(ORDERS);
     let started = SystemTime::now();
@@ -93,9 +99,13 @@ pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<
         });
     }
     tasks.spawn(tend(Arc::clone(&services)));
+    let adapting = Arc::clone(&workers);
+    tasks.spawn(async move { adapting.adapt().await });
     let mut app = App { services, path, tasks, phase, level, orders };
     let signals = signals::Signals::new().map_err(AppError::Signals)?;
-    app.attend(signals, &mut accepting, shutdown_timeout).await;
+    app.attend(signals, shutdown_timeout).await;
+    accepting.shutdown().await;
+    workers.stop().await;
     app.services.pools.close();
     app.tasks.shutdown().await;
     Ok(())
@@ -103,7 +113,7 @@ pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<
 
 impl App {
     /// Waits for signals and orders, and obeys them.
-    async fn attend(&mut self, mut signals: signals::Signals, accepting: &mut JoinSet<()>, timeout: Duration) {
+    async fn attend(&mut self, mut signals: signals::Signals, timeout: Duration) {
         loop {
             let wanted = tokio::select! {
                 wanted = signals.next() => wanted,
@@ -120,18 +130,16 @@ impl App {
                 }
                 Wanted::Close => {
                     if self.close(&mut signals).await == Wanted::Drain {
-                        self.drain(&mut signals, accepting, timeout).await;
+                        self.drain(&mut signals, timeout).await;
                     }
-                    accepting.shutdown().await;
                     return;
                 }
                 Wanted::Drain => {
-                    self.drain(&mut signals, accepting, timeout).await;
+                    self.drain(&mut signals, timeout).await;
                     return;
                 }
                 Wanted::Stop => {
                     tracing::info!("stopping now");
-                    accepting.shutdown().await;
                     return;
                 }
             }
@@ -158,7 +166,7 @@ impl App {
     }
 
     /// Takes no new clients, lets the others end their transactions, and ends when they have.
-    async fn drain(&mut self, signals: &mut signals::Signals, accepting: &mut JoinSet<()>, timeout: Duration) {
+    async fn drain(&mut self, signals: &mut signals::Signals, timeout: Duration) {
         tracing::info!(clients = self.services.directory.connected(), "draining");
         self.phase.send_replace(Phase::Draining);
         let deadline = Instant::now() + timeout;
@@ -176,7 +184,6 @@ impl App {
                 wanted = signals.next() => if wanted != Wanted::Reload { break },
             }
         }
-        accepting.shutdown().await;
     }
 }
 
@@ -202,12 +209,9 @@ async fn bind_metrics(config: &Config) -> Result<Option<tokio::net::TcpListener>
     bound.map(Some).map_err(|error| AppError::Metrics { address, error })
 }
 
-/// Accepts connections for as long as it is let; its clients end with it.
+/// Accepts connections for as long as it is let; each lives on a worker.
 async fn accept(listener: Listener, services: Arc<Services>, console: Arc<dyn Console>) {
-    let mut clients = JoinSet::new();
     loop {
-        // Those that have ended are let go, so that the set does not grow.
-        while clients.try_join_next().is_some() {}
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -217,8 +221,7 @@ async fn accept(listener: Listener, services: Arc<Services>, console: Arc<dyn Co
             }
         };
         let place = services.directory.enter();
-        let accepted = Accepted { socket, peer, place };
-        clients.spawn(listener::serve(Arc::clone(&services), Arc::clone(&console), accepted));
+        listener::serve(Arc::clone(&services), Arc::clone(&console), Accepted { socket, peer, place });
     }
 }
 
@@ -227,6 +230,6 @@ async fn tend(services: Arc<Services>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        services.pools.tend().await;
+        services.pools.tend();
     }
 }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::exchange::Ran;
+use crate::net::worker;
 use crate::router::reason::Reason;
 use crate::server::cancel::Canceled;
 use crate::session::pins;
-use crate::telemetry::counters::{ClientStats, ClientTotals, Counter, SqlStateTally, Tallied};
+use crate::telemetry::counters::{ClientStats, ClientTotals, Counter, Sharded, SqlStateTally, Tallied};
 use crate::types::{DatabaseName, UserName};
 
 /// Outcomes of cancel requests, and their labels.
@@ -29,33 +30,40 @@ pub struct Counters {
     pub errors: SqlStateTally,
     cancels: [Counter; 4],
     pins: [Counter; pins::Reason::ALL.len()],
-    primary: Box<[Counter]>,
-    replica: Box<[Counter]>,
-    clients: Mutex<HashMap<(DatabaseName, UserName), Arc<ClientStats>>>,
+    routes: Sharded<Routes>,
+    clients: Mutex<HashMap<(DatabaseName, UserName), Arc<Sharded<ClientStats>>>>,
+    threads: usize,
 }
 
-impl Default for Counters {
-    fn default() -> Self {
-        let by_reason = || Reason::ALL.iter().map(|_| Counter::default()).collect();
+/// Servers lent, by where they led and why.
+#[derive(Debug, Default)]
+struct Routes {
+    primary: [Counter; Reason::ALL.len()],
+    replica: [Counter; Reason::ALL.len()],
+}
+
+impl Counters {
+    /// All zero; `threads` count at once.
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
         Self {
             login_failures: Counter::default(),
             retries: Counter::default(),
             errors: SqlStateTally::default(),
             cancels: Default::default(),
             pins: Default::default(),
-            primary: by_reason(),
-            replica: by_reason(),
+            routes: Sharded::new(threads),
             clients: Mutex::default(),
+            threads,
         }
     }
-}
 
-impl Counters {
     pub(super) fn routed(&self, ran: Ran, reason: Reason) {
         let index = Reason::ALL.iter().position(|other| *other == reason);
+        let routes = self.routes.of(worker::here());
         let counts = match ran {
-            Ran::OnPrimary => &self.primary,
-            Ran::OnReplica => &self.replica,
+            Ran::OnPrimary => &routes.primary,
+            Ran::OnReplica => &routes.replica,
         };
         if let Some(count) = index.and_then(|index| counts.get(index)) {
             count.increment();
@@ -75,17 +83,19 @@ impl Counters {
     }
 
     /// The counts of a database's and user's clients, to be asked for once per client.
-    pub(super) fn of(&self, database: &DatabaseName, user: &UserName) -> Arc<ClientStats> {
+    pub(super) fn of(&self, database: &DatabaseName, user: &UserName) -> Arc<Sharded<ClientStats>> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(clients.entry((database.clone(), user.clone())).or_default())
+        let stats = clients.entry((database.clone(), user.clone()));
+        Arc::clone(stats.or_insert_with(|| Arc::new(Sharded::new(self.threads))))
     }
 
     /// Servers lent, by where they led and why: `primary` or `replica`, the reason, how often.
     pub fn by_reason(&self) -> Vec<(&'static str, Reason, u64)> {
-        let both = [("primary", &self.primary), ("replica", &self.replica)];
-        let counted = both.into_iter().flat_map(|(target, counts)| {
-            Reason::ALL.iter().zip(counts).map(move |(reason, count)| (target, *reason, count.read()))
-        });
+        let sum = |count: &dyn Fn(&Routes) -> u64| self.routes.iter().map(count).sum::<u64>();
+        let reasons = || Reason::ALL.iter().enumerate();
+        let primary = reasons().map(|(at, reason)| ("primary", *reason, sum(&|routes| routes.primary[at].read())));
+        let replica = reasons().map(|(at, reason)| ("replica", *reason, sum(&|routes| routes.replica[at].read())));
+        let counted = primary.chain(replica);
         counted.filter(|(_, _, count)| *count > 0).collect()
     }
 
@@ -102,7 +112,7 @@ impl Counters {
     /// What clients did, by database and user.
     pub fn clients(&self) -> Vec<(DatabaseName, UserName, ClientTotals)> {
         let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = |((database, user), stats): (&(DatabaseName, UserName), &Arc<ClientStats>)| {
+        let read = |((database, user), stats): (&(DatabaseName, UserName), &Arc<Sharded<ClientStats>>)| {
             (database.clone(), user.clone(), stats.read())
         };
         let mut all: Vec<_> = clients.iter().map(read).collect();

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::answer::{self, Wrote};
 use super::attach::{AttachError, Orders};
 use super::task::{Attachment, Client, End, Held};
+use crate::net::worker;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
@@ -81,16 +82,18 @@ impl Client {
 
     /// Counts a batch that has run; before its messages are forgotten.
     fn count(&mut self, started: Instant) {
+        let here = worker::here();
+        let stats = self.stats.of(here);
         for frame in self.frames.iter().filter(|frame| frame.is_start()) {
             match frame.tag {
-                tag::PARSE => self.stats.client_parse_count.increment(),
-                tag::BIND => self.stats.bind_count.increment(),
+                tag::PARSE => stats.client_parse_count.increment(),
+                tag::BIND => stats.bind_count.increment(),
                 _ => {}
             }
         }
         let Attachment::Lent(held) = &mut self.attachment else { return };
         let parses = held.lease.replies.take_parses();
-        let stats = &held.lease.pool().stats;
+        let stats = held.lease.pool().stats.of(here);
         stats.server_parse_count.add(parses);
         stats.query_count.increment();
         let now = Instant::now();
@@ -104,8 +107,9 @@ impl Client {
     /// Adds what went over the client's wire since the last time.
     pub(super) fn count_traffic(&mut self) {
         let (received, sent) = self.wire.traffic();
-        self.stats.bytes_received.add(received - self.counted.0);
-        self.stats.bytes_sent.add(sent - self.counted.1);
+        let stats = self.stats.of(worker::here());
+        stats.bytes_received.add(received - self.counted.0);
+        stats.bytes_sent.add(sent - self.counted.1);
         self.counted = (received, sent);
     }
 

@@ -1,6 +1,7 @@
 //! Accepting connections: each becomes a task, within bounds, and ends as a client, a console or a cancel request.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -19,6 +20,7 @@ use crate::net::deadline::Deadline;
 use crate::net::listen::ClientAddress;
 use crate::net::stream::Stream;
 use crate::net::wire::Wire;
+use crate::net::worker::{self, Seat};
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::startup::{self as packets, StartupMessage};
@@ -49,7 +51,7 @@ pub struct Visit {
 /// Databases that are the console.
 const CONSOLES: [&str; 2] = ["howdah", "pgbouncer"];
 
-/// A connection that was just accepted.
+/// A connection that was just accepted, maybe by another thread than the one that will serve it.
 #[derive(Debug)]
 pub struct Accepted {
     /// Its socket.
@@ -62,25 +64,67 @@ pub struct Accepted {
 
 /// What a connection is doing. Each phase is a future of its own that ends with the next one, so that a client
 /// does not carry the memory that its login took.
-pub(super) struct Phase(std::pin::Pin<Box<dyn Future<Output = Option<Self>> + Send>>);
+pub(super) struct Phase(std::pin::Pin<Box<dyn Future<Output = Next> + Send>>);
 
-/// Serves one connection from its first byte to its last.
-pub fn serve(
+/// What follows a phase.
+pub(super) enum Next {
+    /// Nothing.
+    End,
+    /// Another, here.
+    Phase(Phase),
+    /// Another, on the worker where the client belongs now; its sockets have to settle there.
+    Elsewhere(Phase),
+}
+
+impl Phase {
+    pub(super) fn new(phase: impl Future<Output = Next> + Send + 'static) -> Self {
+        Self(Box::pin(phase))
+    }
+}
+
+/// One connection from its first byte to its last. There for as long as the client is, so it is small.
+struct Life {
     services: Arc<Services>,
-    console: Arc<dyn Console>,
-    accepted: Accepted,
-) -> impl Future<Output = ()> + Send + use<> {
-    let Accepted { socket, peer, place } = accepted;
-    let crowded = place.exceeds(services.current.load().config.limits.max_clients);
-    let first = Phase(Box::pin(open(services, console, Unopened { socket, peer, crowded })));
-    // What came with the connection is the first phase's: this future is there for as long as the client is.
-    async move {
-        let _place = place;
-        let mut phase = first;
-        while let Some(next) = phase.0.await {
-            phase = next;
+    seat: Seat,
+    place: Option<Place>,
+    phase: Phase,
+}
+
+impl Life {
+    /// Goes on where it belongs.
+    fn spawn(self) {
+        let workers = Arc::clone(&self.services.workers);
+        workers.spawn(self.seat, self);
+    }
+}
+
+impl Future for Life {
+    type Output = ();
+
+    fn poll(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let life = self.get_mut();
+        loop {
+            match ready!(life.phase.0.as_mut().poll(cx)) {
+                Next::End => return Poll::Ready(()),
+                Next::Phase(next) => life.phase = next,
+                Next::Elsewhere(phase) => {
+                    let services = Arc::clone(&life.services);
+                    Self { services, seat: life.seat, place: life.place.take(), phase }.spawn();
+                    return Poll::Ready(());
+                }
+            }
         }
     }
+}
+
+/// Has a worker serve one connection.
+pub fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted: Accepted) {
+    let Accepted { socket, peer, place } = accepted;
+    let crowded = place.exceeds(services.current.load().config.limits.max_clients);
+    let seat = services.workers.seat();
+    let unopened = Unopened { socket, peer, crowded, seat };
+    let phase = Phase::new(open(Arc::clone(&services), console, unopened));
+    Life { services, seat, place: Some(place), phase }.spawn();
 }
 
 /// A connection that has said nothing.
@@ -89,11 +133,16 @@ struct Unopened {
     peer: ClientAddress,
     /// Whether there are as many clients as may be.
     crowded: bool,
+    seat: Seat,
 }
 
 /// The first phase: what the connection is for.
-async fn open(services: Arc<Services>, console: Arc<dyn Console>, unopened: Unopened) -> Option<Phase> {
-    let Unopened { socket, peer, crowded } = unopened;
+async fn open(services: Arc<Services>, console: Arc<dyn Console>, unopened: Unopened) -> Next {
+    let Unopened { mut socket, peer, crowded, seat } = unopened;
+    if let Err(error) = socket.settle() {
+        tracing::warn!(%peer, %error, "cannot serve a connection");
+        return Next::End;
+    }
     let current = services.current.load_full();
     let deadline = Deadline::after(current.config.limits.login_timeout);
     let terms = Terms { mode: current.config.tls.mode, acceptor: current.tls.as_ref(), max_minor: current.max_minor() };
@@ -102,16 +151,16 @@ async fn open(services: Arc<Services>, console: Arc<dyn Console>, unopened: Unop
             let canceled = services.cancels.cancel(process_id, &key, current.config.limits.cancel_timeout).await;
             services.counters.canceled(canceled);
             tracing::debug!(?canceled, "cancel request");
-            None
+            Next::End
         }
         Ok(Opening::Client(arrived)) => {
-            let visitor = Visitor { arrived, peer, crowded, deadline };
-            Some(Phase(Box::pin(log_in(services, console, visitor))))
+            let visitor = Visitor { arrived, peer, crowded, deadline, seat };
+            Next::Phase(Phase::new(log_in(services, console, visitor)))
         }
-        Err(StartupError::Closed) => None,
+        Err(StartupError::Closed) => Next::End,
         Err(error) => {
             tracing::info!(%peer, %error, "connection ended before it began");
-            None
+            Next::End
         }
     }
 }
@@ -123,16 +172,19 @@ struct Visitor {
     /// Whether there are as many clients as may be.
     crowded: bool,
     deadline: Deadline,
+    seat: Seat,
 }
 
 /// The second phase: who it is.
-async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor: Visitor) -> Option<Phase> {
+async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor: Visitor) -> Next {
     let mut out = BytesMut::new();
     match prepare(&services, &mut visitor, &mut out).await {
         Ok(Prepared::Client(seed)) => {
-            let mut client = seed.grow(services, visitor.arrived.stream);
-            client.greet(out).await.ok()?;
-            Some(Phase(Box::pin(client.run())))
+            let mut client = seed.grow(services, visitor.arrived.stream, visitor.seat);
+            match client.greet(out).await {
+                Ok(()) => Next::Phase(client.phase()),
+                Err(_) => Next::End,
+            }
         }
         Ok(Prepared::Console(who, arrival)) => {
             // Listed among the clients for as long as it is here.
@@ -142,17 +194,17 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
             if wire.send(&out).await.is_ok() {
                 console.serve(Visit { wire, who, application_name }).await;
             }
-            None
+            Next::End
         }
         Err(refusal) => {
             services.counters.login_failures.increment();
-            let report = refusal?;
+            let Some(report) = refusal else { return Next::End };
             services.counters.errors.record(report.code.0);
             tracing::info!(peer = %visitor.peer, code = report.code.as_str(), message = %report.message, "login refused");
             let mut wire = Wire::new(visitor.arrived.stream, Arc::clone(&services.stash), BytesMut::new());
             let _ = visitor.deadline.run(wire.send(&answer::farewell(&report))).await;
             wire.shutdown().await;
-            None
+            Next::End
         }
     }
 }
@@ -347,7 +399,7 @@ fn fatal(report: Report) -> Report {
 }
 
 impl Seed {
-    fn grow(self, services: Arc<Services>, stream: Stream) -> Box<Client> {
+    fn grow(self, services: Arc<Services>, stream: Stream, seat: Seat) -> Box<Client> {
         let key = services.cancels.issue(self.minor);
         let pins = match self.destination.pool.mode {
             PoolMode::Session => Pins::for_session_mode(),
@@ -355,7 +407,7 @@ impl Seed {
         };
         let session = Session::new(&self.who, Arc::clone(&services.registry), self.settings, self.believed, pins);
         let stats = services.counters.of(&self.arrival.database, &self.arrival.user);
-        stats.logins.increment();
+        stats.of(worker::here()).logins.increment();
         let info = services.directory.add(self.arrival);
         Box::new(Client {
             wire: Wire::new(stream, Arc::clone(&services.stash), BytesMut::new()),
@@ -379,6 +431,8 @@ impl Seed {
             dirty: false,
             stats,
             counted: (0, 0),
+            seat,
+            worker: worker::here(),
         })
     }
 }

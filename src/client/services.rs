@@ -20,6 +20,7 @@ use crate::config::model::{Config, Destination, ServerAddress, User};
 use crate::config::secret::Secret;
 use crate::net::buffer::Stash;
 use crate::net::tls::{Acceptor, Connector};
+use crate::net::worker::{self, Workers};
 use crate::pool::key::PoolKey;
 use crate::pool::{Pool, Pools};
 use crate::protocol::startup::NEWEST_MINOR;
@@ -28,7 +29,7 @@ use crate::session::parameters::Parameters;
 use crate::session::registry::Registry;
 use crate::session::settings::Settings;
 use crate::sql::classify::Classifier;
-use crate::telemetry::counters::Counter;
+use crate::telemetry::counters::{Counter, Sharded};
 use crate::types::{ClusterName, DatabaseName, NodeName, UserName};
 
 /// A cluster with what it takes to reach its nodes.
@@ -144,7 +145,19 @@ pub struct Services {
     greetings: Mutex<Greetings>,
     /// What users proved themselves with when they last did, for the servers.
     proofs: Mutex<HashMap<UserName, Secret>>,
-    draws: AtomicU64,
+    /// Where clients live.
+    pub workers: Arc<Workers>,
+    /// Each thread's.
+    draws: Sharded<Draws>,
+}
+
+#[derive(Debug)]
+struct Draws(AtomicU64);
+
+impl Default for Draws {
+    fn default() -> Self {
+        Self(AtomicU64::new(rand::random()))
+    }
 }
 
 /// Greetings that are kept.
@@ -153,26 +166,28 @@ const GREETINGS: std::num::NonZeroUsize = match std::num::NonZeroUsize::new(256)
     None => std::num::NonZeroUsize::MIN,
 };
 
-/// Idle buffers that are kept: 32 MiB of them at most.
-const BUFFERS: usize = 2048;
+/// Idle buffers that each worker keeps: 16 MiB of them at most.
+const BUFFERS: usize = 1024;
 
 impl Services {
-    /// Services for `current`.
-    pub fn new(current: Current, phase: watch::Receiver<Phase>) -> Self {
-        let stash = Arc::new(Stash::new(BUFFERS));
+    /// Services for `current`, and for clients on `workers`.
+    pub fn new(current: Current, phase: watch::Receiver<Phase>, all: Arc<Workers>) -> Self {
+        let workers = all.count();
+        let stash = Arc::new(Stash::new(BUFFERS, workers));
         Self {
             current: ArcSwap::from_pointee(current),
-            pools: Arc::new(Pools::new(Arc::clone(&stash))),
+            pools: Arc::new(Pools::new(Arc::clone(&stash), workers)),
             stash,
             registry: Arc::default(),
             cancels: Arc::default(),
             classifier: Arc::default(),
             directory: Arc::default(),
-            counters: Arc::default(),
+            counters: Arc::new(Counters::new(workers + 1)),
             phase,
             greetings: Mutex::new(LruCache::new(GREETINGS)),
             proofs: Mutex::default(),
-            draws: AtomicU64::new(0x9E37_79B9_7F4A_7C15),
+            draws: Sharded::new(workers + 1),
+            workers: all,
         }
     }
 
@@ -217,7 +232,7 @@ impl Services {
     /// A number to draw lots with: nothing depends on its being unpredictable.
     pub fn draw(&self) -> u64 {
         // splitmix64 (Steele, Lea, Flood, 2014).
-        let mut z = self.draws.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let mut z = self.draws.of(worker::here()).0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)

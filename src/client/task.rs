@@ -11,13 +11,14 @@ use super::answer;
 use super::batch::{Read, ReadError};
 use super::directory::Entry;
 use super::exchange::Ran;
-use super::listener::Phase;
+use super::listener::{Next, Phase};
 use super::services::{Current, Served, Services};
 use crate::cancel::Key;
 use crate::cluster::catalog::Contents;
 use crate::cluster::{SessionClock, WriteClock};
 use crate::config::model::{Destination, Limits, User};
 use crate::net::wire::{Filled, Wire};
+use crate::net::worker::{self, Seat};
 use crate::pool::lease::Lease;
 use crate::pool::{CheckoutError, Pool};
 use crate::protocol::error::Report;
@@ -29,7 +30,7 @@ use crate::relay::Until;
 use crate::router::view::Busy;
 use crate::session::Session;
 use crate::session::parameters::Parameters;
-use crate::telemetry::counters::ClientStats;
+use crate::telemetry::counters::{ClientStats, Sharded};
 
 /// A server lent to this client.
 #[derive(Debug)]
@@ -69,6 +70,8 @@ pub(super) enum End {
     Gone,
     /// It is told why.
     Told(Report),
+    /// It goes on elsewhere.
+    Moves,
 }
 
 /// A client that has logged in.
@@ -99,13 +102,17 @@ pub(super) struct Client {
     /// Whether the transaction at hand may have changed something.
     pub(super) dirty: bool,
     /// What clients of its database and user do.
-    pub(super) stats: Arc<ClientStats>,
+    pub(super) stats: Arc<Sharded<ClientStats>>,
     /// The user, when it is not in the configuration but was looked up.
     pub(super) found: Option<Box<User>>,
     /// The parameters that `info` has its `application_name` from.
     pub(super) named: Arc<Parameters>,
     /// Bytes received and sent that have been counted.
     pub(super) counted: (u64, u64),
+    /// Says which worker it belongs to.
+    pub(super) seat: Seat,
+    /// The worker that its socket is registered with.
+    pub(super) worker: usize,
 }
 
 /// What ended a wait for the client's next batch.
@@ -119,8 +126,17 @@ enum Woken {
 
 impl Client {
     /// The last phase: serves the client until one side has had enough.
-    pub(super) async fn run(mut self: Box<Self>) -> Option<Phase> {
-        let end = self.serve().await;
+    async fn run(mut self: Box<Self>) -> Next {
+        let end = match self.settle_here() {
+            Ok(()) => self.serve().await,
+            Err(error) => {
+                tracing::warn!(client = %self.info.id, %error, "client connection ends: its socket cannot change workers");
+                End::Gone
+            }
+        };
+        if matches!(end, End::Moves) {
+            return Next::Elsewhere(self.phase());
+        }
         if let End::Told(report) = &end {
             tracing::info!(client = %self.info.id, code = report.code.as_str(), message = %report.message, "client connection ends");
             self.services.counters.errors.record(report.code.0);
@@ -129,7 +145,28 @@ impl Client {
         }
         self.count_traffic();
         Box::pin(self.leave()).await;
-        None
+        Next::End
+    }
+
+    /// Being served, as a phase.
+    pub(super) fn phase(self: Box<Self>) -> Phase {
+        Phase::new(self.run())
+    }
+
+    /// Has the socket registered with this worker.
+    fn settle_here(&mut self) -> std::io::Result<()> {
+        let here = worker::here();
+        if std::mem::replace(&mut self.worker, here) == here {
+            return Ok(());
+        }
+        self.wire.settle()
+    }
+
+    /// Whether it has nothing to keep it, and belongs to another worker.
+    fn should_move(&self) -> bool {
+        self.worker != self.services.workers.home(self.seat)
+            && !self.is_attached()
+            && self.session.status() == TransactionStatus::Idle
     }
 
     async fn serve(&mut self) -> End {
@@ -147,6 +184,9 @@ impl Client {
                 Ok(Read::Batch(until)) => {
                     if let Err(end) = self.limited(until).await {
                         return end;
+                    }
+                    if self.should_move() {
+                        return End::Moves;
                     }
                 }
                 Ok(Read::Terminate | Read::End) => return End::Gone,

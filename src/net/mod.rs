@@ -10,3 +10,4 @@ pub(crate) mod testing;
 pub mod tls;
 pub mod trust;
 pub mod wire;
+pub mod worker;

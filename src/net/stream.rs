@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -87,6 +88,19 @@ impl Stream {
         self.poll_readable(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
     }
 
+    /// Registers the socket with the runtime of this thread, whichever it was registered with before. After an
+    /// error the stream is of no use.
+    pub fn settle(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => settle_tcp(stream),
+            Self::Tls(stream) => settle_tcp(stream.get_mut().0),
+            Self::Unix(stream) => {
+                *stream = UnixStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?;
+                Ok(())
+            }
+        }
+    }
+
     /// Whether the connection is encrypted.
     pub const fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))
@@ -100,6 +114,12 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0.ready(interest).await.map(drop),
         }
     }
+}
+
+/// A second descriptor for the same socket, so that there is a stream at every moment; the first one is closed.
+fn settle_tcp(stream: &mut TcpStream) -> io::Result<()> {
+    *stream = TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?;
+    Ok(())
 }
 
 impl AsyncRead for Stream {

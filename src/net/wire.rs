@@ -78,6 +78,11 @@ impl Wire {
         &self.stream
     }
 
+    /// Registers the socket with this thread's runtime; see [`Stream::settle`].
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.stream.settle()
+    }
+
     /// The bytes that frames point into.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer

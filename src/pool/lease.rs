@@ -8,6 +8,7 @@ use deadpool::managed::Object;
 
 use super::Pool;
 use super::manager::{Manager, Pooled};
+use crate::net::worker;
 use crate::server::Server;
 
 /// A server lent to one client.
@@ -20,14 +21,48 @@ pub struct Lease {
     since: Instant,
 }
 
+/// A server between two loans.
+#[derive(Debug)]
+pub(super) struct Idle {
+    pub(super) object: Object<Manager>,
+    /// When it was last lent.
+    pub(super) since: Instant,
+}
+
 impl Lease {
-    pub(super) const fn new(object: Object<Manager>, pool: Arc<Pool>, since: Instant) -> Self {
-        Self { object: Some(object), pool, since }
+    pub(super) fn new(idle: Idle, pool: Arc<Pool>) -> Self {
+        Self { object: Some(idle.object), pool, since: idle.since }
     }
 
     /// The pool that it came from.
     pub const fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// Lends it to a client of this thread's worker from `now` on; false if it cannot be.
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        self.since = now;
+        let Some(object) = &mut self.object else { return false };
+        if !self.pool.manager().may_be_lent(object) {
+            object.server.break_off("retired or closed by the server");
+            return false;
+        }
+        let here = worker::here();
+        if object.home != here {
+            if let Err(error) = object.server.wire.settle() {
+                tracing::warn!(server = %object.server.id, %error, "server closed: its socket cannot change workers");
+                object.server.break_off("cannot change workers");
+                return false;
+            }
+            object.home = here;
+        }
+        true
+    }
+
+    /// The server again, unused: nobody was there to take it.
+    pub(super) fn into_idle(mut self) -> Option<Idle> {
+        let since = self.since;
+        self.object.take().map(|object| Idle { object, since })
     }
 
     fn pooled(&mut self) -> Option<&mut Pooled> {
@@ -56,13 +91,14 @@ impl Drop for Lease {
         let Some(object) = self.object.take() else { return };
         object.server.info.give_back();
         // Its age when it was lent: a loan is short, and the clock is not read for it.
-        let retired = object.generation != self.pool.generation() || self.since >= object.expires_at;
-        if retired || !object.server.is_clean() {
-            if let Some(why) = object.server.broken() {
-                tracing::debug!(server = %object.server.id, why, "server closed");
+        let idle = Idle { object, since: self.since };
+        if self.pool.manager().may_stay(&idle.object, idle.since) {
+            self.pool.put(idle);
+        } else {
+            if let Some(why) = idle.object.server.broken() {
+                tracing::debug!(server = %idle.object.server.id, why, "server closed");
             }
-            // Dropped rather than returned: the socket closes.
-            drop(Object::take(object));
+            self.pool.discard(idle);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! How deadpool makes server connections and judges idle ones.
+//! How server connections are made, and which of them may be lent.
 //!
 //! `create` runs while its caller holds one of the pool's permits, so the limit on logins at once and
-//! the back-off after failures live here. `recycle` runs when an idle server is about to be lent.
+//! the back-off after failures live here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::key::PoolKey;
 use super::registry::Servers;
 use crate::net::buffer::Stash;
+use crate::net::worker;
 use crate::server::connect::{self, ConnectError, Login};
 use crate::server::{Identity, Server};
 use crate::telemetry::counters::ServerStats;
@@ -101,6 +102,22 @@ impl Manager {
         self.generation.load(Ordering::Relaxed)
     }
 
+    /// Whether a server that lies idle may be lent.
+    pub(super) fn may_be_lent(&self, pooled: &Pooled) -> bool {
+        // Whatever an idle server has to say, it is a farewell or can be said to a new one.
+        pooled.generation == self.generation() && !pooled.server.wire.is_readable_now()
+    }
+
+    /// Whether a server that was lent at `since` may be lent again.
+    pub(super) fn may_stay(&self, pooled: &Pooled, since: Instant) -> bool {
+        pooled.generation == self.generation() && since < pooled.expires_at && pooled.server.is_clean()
+    }
+
+    /// How long the next login is better put off.
+    pub(super) fn back_off(&self, now: Instant) -> Duration {
+        self.recent_failure(now).map_or(BACK_OFF_MIN, |failure| (failure.at + failure.back_off).duration_since(now))
+    }
+
     /// The failure that the next login would only repeat, while its back-off lasts.
     fn recent_failure(&self, now: Instant) -> Option<Failure> {
         let failure = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,8 +143,10 @@ impl Manager {
 pub struct Pooled {
     /// The server.
     pub server: Server,
-    pub(super) generation: u64,
-    pub(super) expires_at: Instant,
+    /// The worker with whose runtime its socket is registered.
+    pub(super) home: usize,
+    generation: u64,
+    expires_at: Instant,
     stats: Arc<ServerStats>,
 }
 
@@ -168,18 +187,13 @@ impl managed::Manager for Manager {
         self.servers.add(&self.key, &server.info);
         let jitter = rand::rng().random_range(0.9..=1.0);
         let stats = Arc::clone(&self.stats);
-        Ok(Box::new(Pooled { server, generation, expires_at: now + self.lifetime.mul_f64(jitter), stats }))
+        let expires_at = now + self.lifetime.mul_f64(jitter);
+        Ok(Box::new(Pooled { server, home: worker::here(), generation, expires_at, stats }))
     }
 
+    /// Not reached in practice: servers that are put down lie in the lobby, not in deadpool's queue.
     async fn recycle(&self, pooled: &mut Box<Pooled>, _: &Metrics) -> RecycleResult<CreateError> {
-        if pooled.generation != self.generation() {
-            return Err(RecycleError::message("retired"));
-        }
-        // Whatever an idle server has to say, it is a farewell or can be said to a new one.
-        if pooled.server.wire.is_readable_now() {
-            return Err(RecycleError::message("closed by the server"));
-        }
-        Ok(())
+        if self.may_be_lent(pooled) { Ok(()) } else { Err(RecycleError::message("retired or closed by the server")) }
     }
 
     fn detach(&self, pooled: &mut Box<Pooled>) {

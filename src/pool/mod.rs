@@ -4,44 +4,43 @@
 
 pub mod key;
 pub mod lease;
+mod lobby;
 pub mod manager;
 pub mod registry;
-mod waiters;
 
-use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::pin;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{self, PoolError, QueueMode, TimeoutType, Timeouts};
-use tokio::sync::watch;
+use deadpool::managed::{self, Object, PoolError, Timeouts};
+use tokio::sync::oneshot;
 
 use crate::config::model::PoolSettings;
 use crate::net::buffer::Stash;
+use crate::net::worker;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::server::connect::Login;
-use crate::telemetry::counters::{PoolStats, PoolTotals, ServerStats, ServerTotals, Tallied};
+use crate::telemetry::counters::{PoolStats, PoolTotals, ServerStats, ServerTotals, Sharded, Tallied};
 use key::PoolKey;
-use lease::Lease;
+use lease::{Idle, Lease};
+use lobby::{Bounds, Entered, Failed, Gate, Grow, Lobby, Put, Word};
 use manager::{CreateError, Making, Manager};
 use registry::Servers;
-use waiters::Waiters;
 
 /// The pool of one node × database × user.
 #[derive(Debug)]
 pub struct Pool {
     key: PoolKey,
     settings: PoolSettings,
+    /// Makes servers, and bounds how many there are.
     inner: managed::Pool<Manager>,
-    paused: watch::Receiver<bool>,
+    /// Has those that are not lent.
+    lobby: Lobby<Idle, Lease, CreateError>,
     retired: AtomicBool,
-    waiters: Waiters,
     /// What its servers do for clients.
-    pub stats: PoolStats,
+    pub stats: Sharded<PoolStats>,
     /// What becomes of its server connections.
     connections: Arc<ServerStats>,
 }
@@ -121,8 +120,8 @@ impl Pool {
         self.retired.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn generation(&self) -> u64 {
-        self.inner.manager().generation()
+    fn manager(&self) -> &Manager {
+        self.inner.manager()
     }
 
     /// Borrows a server: an idle one, the last used first, or a new one. Waits its turn for at most
@@ -130,102 +129,166 @@ impl Pool {
     pub async fn checkout(self: &Arc<Self>) -> Result<Lease, CheckoutError> {
         let started = Instant::now();
         let deadline = started + self.settings.wait_timeout;
-        if *self.paused.borrow() {
-            let _waiting = self.waiters.join(started);
-            let mut paused = self.paused.clone();
-            let resumed = tokio::time::timeout_at(deadline.into(), paused.wait_for(|paused| !paused)).await;
-            if !matches!(resumed, Ok(Ok(_))) {
-                return Err(self.timed_out(started));
+        let mut number = None;
+        loop {
+            let lease = match self.lobby.enter(worker::here(), started, number) {
+                Entered::Served(idle) => Lease::new(idle, Arc::clone(self)),
+                Entered::Closed => return Err(CheckoutError::Closed { key: self.key.clone() }),
+                Entered::InLine(place, told) => {
+                    self.grow(self.lobby.grow());
+                    number = Some(place.number());
+                    match tokio::time::timeout_at(deadline.into(), told).await {
+                        Ok(Ok(Ok(lease))) => lease,
+                        Ok(Ok(Err(error))) => return Err(CheckoutError::Connect { key: self.key.clone(), error }),
+                        Ok(Err(_)) => return Err(CheckoutError::Closed { key: self.key.clone() }),
+                        Err(_) => return Err(self.timed_out(started)),
+                    }
+                }
+            };
+            let now = Instant::now();
+            if let Some(lease) = self.lend(lease, now, now - started) {
+                return Ok(lease);
             }
         }
-        let timeouts =
-            Timeouts { wait: Some(deadline.saturating_duration_since(Instant::now())), create: None, recycle: None };
-        let mut get = pin!(self.inner.timeout_get(&timeouts));
-        // Who gets a server at once never stood in the queue, nor touched its lock.
-        let got = match poll_fn(|cx| Poll::Ready(get.as_mut().poll(cx))).await {
-            Poll::Ready(got) => got,
-            Poll::Pending => {
-                let _waiting = self.waiters.join(started);
-                get.await
-            }
-        };
-        let object = match got {
-            Ok(object) => object,
-            Err(PoolError::Timeout(TimeoutType::Wait | TimeoutType::Create | TimeoutType::Recycle)) => {
-                return Err(self.timed_out(started));
-            }
-            Err(PoolError::Backend(error)) => return Err(CheckoutError::Connect { key: self.key.clone(), error }),
-            Err(PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)) => {
-                return Err(CheckoutError::Closed { key: self.key.clone() });
-            }
-        };
-        let now = Instant::now();
-        Ok(self.lend(object, now, now - started))
     }
 
     /// Borrows an idle server, if there is one and nobody waits for it.
     pub fn checkout_now(self: &Arc<Self>, now: Instant) -> Option<Lease> {
-        if self.inner.status().available == 0 || *self.paused.borrow() {
-            return None;
-        }
-        let timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
-        // Only a login takes time, and with a server idle none begins; should somebody else have been quicker, the
-        // attempt is given up, and the client waits its turn.
-        let get = pin!(self.inner.timeout_get(&timeouts));
-        match get.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(object)) => Some(self.lend(object, now, Duration::ZERO)),
-            Poll::Ready(Err(_)) | Poll::Pending => None,
+        loop {
+            let idle = self.lobby.take(worker::here())?;
+            if let Some(lease) = self.lend(Lease::new(idle, Arc::clone(self)), now, Duration::ZERO) {
+                return Some(lease);
+            }
         }
     }
 
-    fn lend(self: &Arc<Self>, object: managed::Object<Manager>, now: Instant, waited: Duration) -> Lease {
-        self.stats.server_assignment_count.increment();
-        self.stats.wait_time.record(waited);
-        Lease::new(object, Arc::clone(self), now)
+    /// Lends it, unless it turns out to be of no use; it is closed then.
+    fn lend(&self, mut lease: Lease, now: Instant, waited: Duration) -> Option<Lease> {
+        if !lease.begin(now) {
+            return None;
+        }
+        let stats = self.stats.of(worker::here());
+        stats.server_assignment_count.increment();
+        stats.wait_time.record(waited);
+        Some(lease)
+    }
+
+    /// Takes a server back that can be lent again: to whoever waits for it, or to lie idle.
+    fn put(self: &Arc<Self>, mut idle: Idle) {
+        loop {
+            match self.lobby.put(idle.object.home, idle, Instant::now) {
+                Put::Kept => return,
+                Put::Refused(idle) => return self.discard(idle),
+                Put::For(given, waiter) => match hand(waiter, Lease::new(given, Arc::clone(self))) {
+                    None => return,
+                    Some(back) => idle = back,
+                },
+            }
+        }
+    }
+
+    /// Closes a server.
+    fn discard(self: &Arc<Self>, idle: Idle) {
+        drop(Object::take(idle.object));
+        self.grow(self.lobby.lost());
+    }
+
+    /// Makes as many servers as are wanted; whoever waits first gets the first.
+    fn grow(self: &Arc<Self>, mut wanted: Grow) {
+        while wanted == Grow::Yes {
+            // There is none when the process ends.
+            let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+            runtime.spawn(Arc::clone(self).make());
+            wanted = self.lobby.grow();
+        }
+    }
+
+    /// Makes servers for as long as they are wanted.
+    async fn make(self: Arc<Self>) {
+        // Bounded as the lobby is; deadpool has the last word on how many there may be.
+        let timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
+        loop {
+            match self.inner.timeout_get(&timeouts).await {
+                Ok(object) => {
+                    let wanted = self.lobby.made();
+                    self.put(Idle { object, since: Instant::now() });
+                    if wanted == Grow::No {
+                        return;
+                    }
+                }
+                Err(error) => match self.lobby.failed() {
+                    Failed::Again => tokio::time::sleep(self.manager().back_off(Instant::now())).await,
+                    Failed::Left => return,
+                    Failed::Tell(waiters) => {
+                        let PoolError::Backend(error) = error else { return };
+                        for waiter in waiters {
+                            // Who has gone need not know.
+                            let _ = waiter.send(Err(error.clone()));
+                        }
+                        return;
+                    }
+                },
+            }
+        }
     }
 
     fn timed_out(&self, started: Instant) -> CheckoutError {
-        let waiting = self.waiters.count();
+        let waiting = self.lobby.census().waiting;
         CheckoutError::Timeout { key: self.key.clone(), waited: started.elapsed(), waiting }
     }
 
+    /// Lends servers, or not; serves those who have waited for it.
+    fn set_paused(self: &Arc<Self>, paused: bool) {
+        self.lobby.set_gate(if paused { Gate::Paused } else { Gate::Open });
+        while let Some((idle, waiter)) = self.lobby.pair(Instant::now()) {
+            if let Some(back) = hand(waiter, Lease::new(idle, Arc::clone(self))) {
+                self.put(back);
+            }
+        }
+        self.grow(self.lobby.grow());
+    }
+
     /// Closes idle servers that are older than they may be, or that lay idle too long; keeps `min_idle`.
-    fn tidy(&self, now: Instant) {
+    fn tidy(self: &Arc<Self>, now: Instant) {
         let keep = self.settings.min_idle;
         let mut kept = 0;
         let idle_timeout = self.settings.idle_timeout;
-        self.inner.retain(|pooled, metrics| {
-            let fresh = now < pooled.expires_at && pooled.generation == self.generation();
-            let used = metrics.last_used() < idle_timeout;
-            let keep = fresh && !pooled.server.wire.is_readable_now() && (used || kept < keep);
+        let weeded = self.lobby.weed(|idle| {
+            let fresh = self.manager().may_stay(&idle.object, now) && self.manager().may_be_lent(&idle.object);
+            let used = now.saturating_duration_since(idle.since) < idle_timeout;
+            let keep = fresh && (used || kept < keep);
             kept += usize::from(keep);
             keep
         });
-    }
-
-    /// Opens servers until `min_idle` are there.
-    async fn warm(self: &Arc<Self>) {
-        let missing = self.settings.min_idle.saturating_sub(self.inner.status().size);
-        let mut leases = Vec::new();
-        for _ in 0..missing {
-            match self.checkout().await {
-                Ok(lease) => leases.push(lease),
-                Err(_) => break,
-            }
+        for idle in weeded {
+            self.discard(idle);
         }
     }
 
     /// How many servers exist, lie idle, and how many clients wait.
     pub fn status(&self) -> Status {
-        let status = self.inner.status();
+        let census = self.lobby.census();
         Status {
-            servers: status.size,
-            idle: status.available,
-            waiting: self.waiters.count(),
-            longest_wait: self.waiters.oldest().map_or(Duration::ZERO, |since| since.elapsed()),
+            servers: census.servers,
+            idle: census.idle,
+            waiting: census.waiting,
+            longest_wait: census.oldest.map_or(Duration::ZERO, |since| since.elapsed()),
             stats: self.stats.read(),
             connections: self.connections.read(),
         }
+    }
+
+    /// Servers on loan.
+    pub fn lent(&self) -> usize {
+        self.lobby.census().lent
+    }
+}
+
+/// Gives a server to `waiter`; gives it back when the waiter has gone.
+fn hand(waiter: oneshot::Sender<Word<Lease, CreateError>>, lease: Lease) -> Option<Idle> {
+    match waiter.send(Ok(lease)) {
+        Ok(()) | Err(Err(_)) => None,
+        Err(Ok(lease)) => lease.into_idle(),
     }
 }
 
@@ -250,26 +313,31 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Pools {
     all: RwLock<HashMap<PoolKey, Arc<Pool>>>,
-    paused: RwLock<HashMap<String, watch::Sender<bool>>>,
+    /// Databases that are paused, as servers call them. Locked before `all`.
+    paused: RwLock<HashSet<String>>,
     servers: Arc<Servers>,
     stash: Arc<Stash>,
+    /// How many workers borrow servers.
+    workers: usize,
 }
 
 impl Pools {
-    /// No pools yet.
-    pub fn new(stash: Arc<Stash>) -> Self {
-        Self { all: RwLock::default(), paused: RwLock::default(), servers: Arc::default(), stash }
+    /// No pools yet, for `workers` to borrow servers from.
+    pub fn new(stash: Arc<Stash>, workers: usize) -> Self {
+        Self { all: RwLock::default(), paused: RwLock::default(), servers: Arc::default(), stash, workers }
     }
 
     /// The pool for `key`; made, or made anew, when it does not exist with these settings and this login.
     pub fn get(&self, key: &PoolKey, settings: &PoolSettings, login: Login) -> Arc<Pool> {
         if let Some(pool) = self.find(key)
             && pool.settings == *settings
-            && pool.inner.manager().logs_in_as(&login)
+            && pool.manager().logs_in_as(&login)
         {
             return pool;
         }
-        let paused = self.pause_switch(key.database.as_str()).subscribe();
+        // Held until the pool is among the others: it is paused now, or with them.
+        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
+        let gate = if paused.contains(key.database.as_str()) { Gate::Paused } else { Gate::Open };
         let making = Making {
             key: key.clone(),
             login,
@@ -280,29 +348,27 @@ impl Pools {
         let connections = Arc::new(ServerStats::default());
         let manager =
             Manager::new(making, Arc::clone(&self.servers), Arc::clone(&self.stash), Arc::clone(&connections));
-        let inner = managed::Pool::builder(manager)
-            .max_size(settings.size)
-            .queue_mode(QueueMode::Lifo)
-            .runtime(deadpool::Runtime::Tokio1)
-            .build();
+        let inner = managed::Pool::builder(manager).max_size(settings.size).runtime(deadpool::Runtime::Tokio1).build();
         let Ok(inner) = inner else {
             // The builder fails only when time-outs are set without a runtime, and one is given above.
             unreachable!("a pool with a runtime can be built")
         };
+        let bounds =
+            Bounds { size: settings.size, min_idle: settings.min_idle, growing: settings.connect_concurrency.max(1) };
         let pool = Arc::new(Pool {
             key: key.clone(),
             settings: settings.clone(),
             inner,
-            paused,
+            // Threads that are no workers have a side, too.
+            lobby: Lobby::new(self.workers + 1, bounds, gate),
             retired: AtomicBool::new(false),
-            waiters: Waiters::default(),
-            stats: PoolStats::default(),
+            stats: Sharded::new(self.workers + 1),
             connections,
         });
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = all.insert(key.clone(), Arc::clone(&pool)) {
             old.retired.store(true, Ordering::Relaxed);
-            old.inner.manager().retire_all();
+            old.manager().retire_all();
             old.tidy(Instant::now());
         }
         pool
@@ -310,11 +376,6 @@ impl Pools {
 
     fn find(&self, key: &PoolKey) -> Option<Arc<Pool>> {
         self.all.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    fn pause_switch(&self, database: &str) -> watch::Sender<bool> {
-        let mut paused = self.paused.write().unwrap_or_else(PoisonError::into_inner);
-        paused.entry(database.to_owned()).or_insert_with(|| watch::Sender::new(false)).clone()
     }
 
     /// All pools, ordered by key.
@@ -339,8 +400,13 @@ impl Pools {
     /// PAUSE: lends no more servers of `database`, or of all, and waits until those on loan are back.
     /// Gives false when `timeout` passed first; the pools stay paused.
     pub async fn pause(&self, database: Option<&str>, timeout: Duration) -> bool {
-        for pool in self.of(database) {
-            self.pause_switch(pool.key.database.as_str()).send_replace(true);
+        {
+            let mut paused = self.paused.write().unwrap_or_else(PoisonError::into_inner);
+            paused.extend(database.map(str::to_owned));
+            for pool in self.of(database) {
+                paused.insert(pool.key.database.as_str().to_owned());
+                pool.set_paused(true);
+            }
         }
         let deadline = Instant::now() + timeout;
         while self.of(database).iter().any(|pool| pool.lent() > 0) {
@@ -355,25 +421,24 @@ impl Pools {
 
     /// RESUME.
     pub fn resume(&self, database: Option<&str>) {
-        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
-        for (name, switch) in paused.iter() {
-            if database.is_none_or(|wanted| wanted == name) {
-                switch.send_replace(false);
-            }
+        let mut paused = self.paused.write().unwrap_or_else(PoisonError::into_inner);
+        paused.retain(|name| database.is_some_and(|wanted| wanted != name));
+        for pool in self.of(database) {
+            pool.set_paused(false);
         }
     }
 
     /// Whether `database` (its name on servers) is paused.
     pub fn is_paused(&self, database: &str) -> bool {
         let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
-        paused.get(database).is_some_and(|switch| *switch.borrow())
+        paused.contains(database)
     }
 
     /// RECONNECT: every server that exists now is closed as soon as nobody uses it.
     pub fn reconnect(&self, database: Option<&str>) {
         let now = Instant::now();
         for pool in self.of(database) {
-            pool.inner.manager().retire_all();
+            pool.manager().retire_all();
             pool.tidy(now);
         }
     }
@@ -382,34 +447,27 @@ impl Pools {
     pub fn drop_idle(&self, node: &str) {
         let now = Instant::now();
         for pool in self.all().iter().filter(|pool| pool.key.node.as_str() == node) {
-            pool.inner.manager().retire_all();
+            pool.manager().retire_all();
             pool.tidy(now);
         }
     }
 
     /// What must be done now and then: closes what is too old or idle too long, and warms pools up.
-    pub async fn tend(&self) {
+    pub fn tend(&self) {
         let now = Instant::now();
         for pool in self.all() {
             pool.tidy(now);
-            if !*pool.paused.borrow() {
-                pool.warm().await;
-            }
+            pool.grow(pool.lobby.grow());
         }
     }
 
     /// Closes every pool: waiting clients get an error, idle servers end.
     pub fn close(&self) {
         for pool in self.all() {
+            for idle in pool.lobby.set_gate(Gate::Closed) {
+                pool.discard(idle);
+            }
             pool.inner.close();
         }
-    }
-}
-
-impl Pool {
-    /// Servers on loan.
-    pub fn lent(&self) -> usize {
-        let status = self.inner.status();
-        status.size.saturating_sub(status.available)
     }
 }

@@ -262,6 +262,11 @@ impl<T> Sharded<T> {
     pub fn of(&self, worker: usize) -> &T {
         &self.shards[worker % self.shards.len()].0
     }
+
+    /// All shards.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.shards.iter().map(|shard| &shard.0)
+    }
 }
 
 impl<T: Tallied> Tallied for Sharded<T> {
@@ -269,8 +274,8 @@ impl<T: Tallied> Tallied for Sharded<T> {
 
     fn read(&self) -> T::Total {
         let mut total = T::Total::default();
-        for shard in &self.shards {
-            total += shard.0.read();
+        for shard in self.iter() {
+            total += shard.read();
         }
         total
     }

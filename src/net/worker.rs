@@ -1,0 +1,264 @@
+//! The threads that clients live on, and how many of them are in use.
+//!
+//! Each worker has a runtime of its own, and its clients' servers are registered there, too: a query runs from
+//! the client's read to the client's write without waking another thread. As few workers are in use as will do,
+//! because a thread that finds several sockets ready at once does more with one wake-up, and with warm caches; when
+//! one is busy for most of the time, another joins in, and clients move there as they finish what they do.
+
+use std::cell::Cell;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+thread_local! {
+    static HERE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The number of this thread's worker: from 1 for workers, 0 for every other thread.
+#[must_use]
+pub fn here() -> usize {
+    HERE.get()
+}
+
+/// All workers.
+#[derive(Debug)]
+pub struct Workers {
+    all: Vec<Worker>,
+    /// How many of them are in use, the first ones.
+    active: AtomicUsize,
+    /// Seats given so far.
+    seats: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    /// Where the kernel tells for how long the thread has run; `None` where it does not.
+    schedstat: Option<PathBuf>,
+    running: Mutex<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    /// The thread ends when this is dropped.
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// What a client's worker is found by, whichever are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat(usize);
+
+impl Workers {
+    /// Starts `count` workers.
+    pub fn start(count: NonZeroUsize) -> io::Result<Self> {
+        let all = (1..=count.get()).map(Worker::start).collect::<io::Result<Vec<_>>>()?;
+        // Who cannot measure how busy workers are uses them all.
+        let active = if all.iter().all(|worker| worker.schedstat.is_some()) { 1 } else { all.len() };
+        Ok(Self { all, active: AtomicUsize::new(active), seats: AtomicUsize::new(0) })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// How many are in use.
+    pub fn active(&self) -> usize {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// A seat for a new client.
+    pub fn seat(&self) -> Seat {
+        Seat(self.seats.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The number of the worker that a client with this seat belongs to now.
+    pub fn home(&self, seat: Seat) -> usize {
+        seat.0 % self.active() + 1
+    }
+
+    /// Has the worker that `seat` belongs to run `task`; its sockets have to settle there.
+    pub fn spawn(&self, seat: Seat, task: impl Future<Output = ()> + Send + 'static) {
+        self.all[self.home(seat) - 1].runtime.spawn(task);
+    }
+
+    /// Uses more workers when one is busy, and fewer when fewer would do. Never ends.
+    pub async fn adapt(&self) {
+        let mut ticks = tokio::time::interval(SAMPLE);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut times = vec![Duration::ZERO; self.all.len()];
+        let mut gauge = Gauge::default();
+        let mut last = Instant::now();
+        loop {
+            ticks.tick().await;
+            let now = Instant::now();
+            let elapsed = now.duration_since(std::mem::replace(&mut last, now));
+            let active = self.active();
+            let shares = self.all.iter().zip(&mut times).map(|(worker, time)| {
+                let ran = worker.ran().unwrap_or(*time);
+                let share = ran.saturating_sub(std::mem::replace(time, ran)).as_secs_f64();
+                share / elapsed.as_secs_f64().max(f64::EPSILON)
+            });
+            let next = gauge.next(active, &shares.collect::<Vec<_>>());
+            if next != active {
+                tracing::debug!(workers = next, "workers in use");
+                self.active.store(next, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Ends all tasks, wherever they are, and waits until they have ended.
+    pub async fn stop(&self) {
+        let running = self.all.iter().filter_map(|worker| worker.lock().take());
+        let threads: Vec<_> = running.map(|Running { stop, thread }| (drop(stop), thread).1).collect();
+        let join = || threads.into_iter().for_each(|thread| drop(thread.join()));
+        // A panic has been reported where it happened.
+        let _ = tokio::task::spawn_blocking(join).await;
+    }
+}
+
+impl Worker {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            HERE.set(number);
+            // It waits for this, and cannot have gone.
+            let _ = tell.send(schedstat());
+            // An error says that the sender is gone, which is the word to stop.
+            let _ = runtime.block_on(stopped);
+        })?;
+        let schedstat = told.recv().unwrap_or_default();
+        Ok(Self { runtime: handle, schedstat, running: Mutex::new(Some(Running { stop, thread })) })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how long its thread has run, without the time in which it was ready but others ran: a machine that is
+    /// busy with other things has no use for more threads.
+    fn ran(&self) -> Option<Duration> {
+        let text = std::fs::read_to_string(self.schedstat.as_ref()?).ok()?;
+        text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+    }
+}
+
+/// Where the kernel tells how long this thread has run (proc(5)), if it does.
+fn schedstat() -> Option<PathBuf> {
+    let thread = std::fs::read_link("/proc/thread-self").ok()?;
+    let path = PathBuf::from("/proc").join(thread).join("schedstat");
+    path.exists().then_some(path)
+}
+
+/// How often it is looked how busy workers are.
+const SAMPLE: Duration = Duration::from_millis(100);
+/// A worker that runs for more than this part of the time wants help ...
+const BUSY: f64 = 0.6;
+/// ... when it has done so for this many samples.
+const BUSY_SAMPLES: u32 = 2;
+/// One worker fewer will do when each of the others would run for less than this part of the time ...
+const CALM: f64 = 0.35;
+/// ... for this many samples.
+const CALM_SAMPLES: u32 = 100;
+
+/// Decides how many workers are to be in use.
+#[derive(Debug, Default)]
+struct Gauge {
+    busy: u32,
+    calm: u32,
+}
+
+impl Gauge {
+    /// How many are to be in use after a sample in which each ran for its `share` of the time.
+    fn next(&mut self, active: usize, shares: &[f64]) -> usize {
+        let most = shares.iter().copied().fold(0.0, f64::max);
+        let fewer = u32::try_from(active.saturating_sub(1)).unwrap_or(u32::MAX);
+        let calm = fewer > 0 && shares.iter().sum::<f64>() < CALM * f64::from(fewer) && most < BUSY;
+        self.busy = if most > BUSY { self.busy + 1 } else { 0 };
+        self.calm = if calm { self.calm + 1 } else { 0 };
+        if self.busy >= BUSY_SAMPLES && active < shares.len() {
+            self.busy = 0;
+            return active + 1;
+        }
+        if self.calm >= CALM_SAMPLES {
+            self.calm = 0;
+            return active - 1;
+        }
+        active
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `samples` of the same `shares` make of `active` workers.
+    fn after(samples: u32, mut active: usize, shares: &[f64]) -> usize {
+        let mut gauge = Gauge::default();
+        for _ in 0..samples {
+            active = gauge.next(active, shares);
+        }
+        active
+    }
+
+    #[test]
+    fn a_busy_worker_gets_help_and_calm_ones_give_way() {
+        assert_eq!(after(1, 1, &[0.9, 0.0, 0.0]), 1);
+        assert_eq!(after(2, 1, &[0.9, 0.0, 0.0]), 2);
+        assert_eq!(after(100, 1, &[0.9, 0.0, 0.0]), 3);
+        assert_eq!(after(99, 3, &[0.1, 0.1, 0.1]), 3);
+        assert_eq!(after(100, 3, &[0.1, 0.1, 0.1]), 2);
+        assert_eq!(after(1000, 3, &[0.1, 0.1, 0.1]), 1);
+        // One client that keeps its worker busy, and others that do little: they stay apart.
+        assert_eq!(after(1000, 3, &[0.9, 0.0, 0.0]), 3);
+        // Neither so busy nor so calm that anything should change.
+        assert_eq!(after(1000, 2, &[0.3, 0.3, 0.0]), 2);
+        assert_eq!(after(1000, 1, &[0.0]), 1);
+    }
+
+    #[tokio::test]
+    async fn tasks_run_on_the_worker_of_their_seat_until_it_stops() {
+        let workers = Workers::start(NonZeroUsize::new(2).unwrap()).unwrap();
+        workers.active.store(2, Ordering::Relaxed);
+        for expected in [1, 2, 1] {
+            let seat = workers.seat();
+            let (tell, told) = oneshot::channel();
+            workers.spawn(seat, async move { tell.send(here()).unwrap() });
+            assert_eq!((told.await.unwrap(), workers.home(seat)), (expected, expected));
+        }
+        let (held, dropped) = oneshot::channel::<()>();
+        workers.spawn(workers.seat(), async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        workers.stop().await;
+        assert!(dropped.await.is_err());
+        assert_eq!(here(), 0);
+    }
+
+    #[tokio::test]
+    async fn how_long_a_worker_has_run_is_known() {
+        let workers = Workers::start(NonZeroUsize::MIN).unwrap();
+        let before = workers.all[0].ran().unwrap();
+        let (tell, told) = oneshot::channel();
+        workers.spawn(workers.seat(), async move {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(20) {}
+            tell.send(()).unwrap();
+        });
+        told.await.unwrap();
+        assert!(workers.all[0].ran().unwrap() > before);
+        workers.stop().await;
+    }
+}

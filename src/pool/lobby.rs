@@ -1,0 +1,516 @@
+//! Idle servers and the clients that wait for one, under one lock: whoever puts a server down sees who waits, and
+//! whoever begins to wait sees what lies idle.
+//!
+//! Each worker has its own idle servers and its own line. A server that comes free goes to the worker's own line,
+//! because waking another worker costs more than the wait that it saves; but not when somebody elsewhere has
+//! waited longer by more than an eighth.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+/// What a client in line is told: here is a server, or why there will be none.
+pub(super) type Word<T, E> = Result<T, E>;
+
+/// `I` lies idle, and `T` or `E` is what those who wait are given.
+#[derive(Debug)]
+pub(super) struct Lobby<I, T, E> {
+    state: Mutex<State<I, T, E>>,
+}
+
+#[derive(Debug)]
+struct State<I, T, E> {
+    sides: Box<[Side<I, T, E>]>,
+    gate: Gate,
+    /// Clients in line.
+    waiting: usize,
+    /// The last number that was drawn.
+    last: u64,
+    /// Servers that exist.
+    made: usize,
+    /// Servers that are being made.
+    growing: usize,
+    bounds: Bounds,
+}
+
+/// One worker's.
+#[derive(Debug)]
+struct Side<I, T, E> {
+    /// The last used at the end.
+    idle: Vec<I>,
+    /// By number.
+    line: VecDeque<Waiter<T, E>>,
+}
+
+#[derive(Debug)]
+struct Waiter<T, E> {
+    number: u64,
+    since: Instant,
+    tell: oneshot::Sender<Word<T, E>>,
+}
+
+/// Whether servers are lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// They are.
+    Open,
+    /// Not for now: clients wait.
+    Paused,
+    /// Nevermore.
+    Closed,
+}
+
+/// How many servers there may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// At most.
+    pub(super) size: usize,
+    /// At least.
+    pub(super) min_idle: usize,
+    /// Being made at once.
+    pub(super) growing: usize,
+}
+
+/// A place in line; left when dropped.
+#[derive(Debug)]
+pub(super) struct Place<'a, I, T, E> {
+    lobby: &'a Lobby<I, T, E>,
+    worker: usize,
+    number: u64,
+}
+
+/// What became of a client that asked.
+#[derive(Debug)]
+pub(super) enum Entered<'a, I, T, E> {
+    /// There was an idle server.
+    Served(I),
+    /// It is in line, and hears over this.
+    InLine(Place<'a, I, T, E>, oneshot::Receiver<Word<T, E>>),
+    /// The pool is closed.
+    Closed,
+}
+
+/// What becomes of a server that was put down.
+#[derive(Debug)]
+pub(super) enum Put<I, T, E> {
+    /// It lies idle.
+    Kept,
+    /// Somebody has waited for it.
+    For(I, oneshot::Sender<Word<T, E>>),
+    /// The pool is closed.
+    Refused(I),
+}
+
+/// Whether another server is to be made now; whoever is told so makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Grow {
+    /// It is, and it is counted already.
+    Yes,
+    /// It is not.
+    No,
+}
+
+/// What follows when a server could not be made.
+#[derive(Debug)]
+pub(super) enum Failed<T, E> {
+    /// It is to be tried again in a while.
+    Again,
+    /// Nothing.
+    Left,
+    /// Those who wait are to be told.
+    Tell(Vec<oneshot::Sender<Word<T, E>>>),
+}
+
+/// What there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Census {
+    /// Servers that exist or are being made.
+    pub(super) servers: usize,
+    /// Servers that lie idle.
+    pub(super) idle: usize,
+    /// Servers that are lent.
+    pub(super) lent: usize,
+    /// Clients in line.
+    pub(super) waiting: usize,
+    /// Since when the first of them has waited.
+    pub(super) oldest: Option<Instant>,
+}
+
+impl<I, T, E> Lobby<I, T, E> {
+    /// Nothing idle and nobody in line, on each of `workers`.
+    pub(super) fn new(workers: usize, bounds: Bounds, gate: Gate) -> Self {
+        let side = |_| Side { idle: Vec::new(), line: VecDeque::new() };
+        let sides = (0..workers.max(1)).map(side).collect();
+        Self { state: Mutex::new(State { sides, gate, waiting: 0, last: 0, made: 0, growing: 0, bounds }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<I, T, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle server for `worker`: its own, the last used first, or another's. None while anybody waits.
+    pub(super) fn take(&self, worker: usize) -> Option<I> {
+        self.lock().take(worker)
+    }
+
+    /// An idle server, or a place in line for a client of `worker` that has waited since `since`; one that had the
+    /// place `number` before gets it again.
+    pub(super) fn enter(&self, worker: usize, since: Instant, number: Option<u64>) -> Entered<'_, I, T, E> {
+        let mut state = self.lock();
+        if state.gate == Gate::Closed {
+            return Entered::Closed;
+        }
+        if let Some(idle) = state.take(worker) {
+            return Entered::Served(idle);
+        }
+        let number = number.unwrap_or(state.last + 1);
+        state.last = state.last.max(number);
+        let (tell, told) = oneshot::channel();
+        let line = &mut state.side(worker).line;
+        let at = line.partition_point(|waiter| waiter.number < number);
+        line.insert(at, Waiter { number, since, tell });
+        state.waiting += 1;
+        Entered::InLine(Place { lobby: self, worker, number }, told)
+    }
+
+    /// Puts down a server that `worker` has used, at `now`.
+    pub(super) fn put(&self, worker: usize, idle: I, now: impl FnOnce() -> Instant) -> Put<I, T, E> {
+        let mut state = self.lock();
+        match state.gate {
+            Gate::Closed => Put::Refused(idle),
+            Gate::Open if state.waiting > 0 => match state.next(worker, now()) {
+                Some(waiter) => Put::For(idle, waiter.tell),
+                None => state.keep(worker, idle),
+            },
+            Gate::Open | Gate::Paused => state.keep(worker, idle),
+        }
+    }
+
+    /// A pair of an idle server and somebody who waits for it, as there may be after a pause.
+    pub(super) fn pair(&self, now: Instant) -> Option<(I, oneshot::Sender<Word<T, E>>)> {
+        let mut state = self.lock();
+        if state.gate != Gate::Open || state.waiting == 0 {
+            return None;
+        }
+        let worker = state.sides.iter().position(|side| !side.idle.is_empty())?;
+        let waiter = state.next(worker, now)?;
+        state.side(worker).idle.pop().map(|idle| (idle, waiter.tell))
+    }
+
+    /// Whether servers are lent from now on. Those that lie idle when it is closed are given back, to be closed,
+    /// and those who wait hear no more.
+    pub(super) fn set_gate(&self, gate: Gate) -> Vec<I> {
+        let mut state = self.lock();
+        if state.gate == Gate::Closed {
+            return Vec::new();
+        }
+        state.gate = gate;
+        if gate != Gate::Closed {
+            return Vec::new();
+        }
+        state.waiting = 0;
+        let mut idle = Vec::new();
+        for side in &mut state.sides {
+            side.line.clear();
+            idle.append(&mut side.idle);
+        }
+        idle
+    }
+
+    /// Takes out the idle servers that `keep` does not want.
+    pub(super) fn weed(&self, mut keep: impl FnMut(&I) -> bool) -> Vec<I> {
+        let mut state = self.lock();
+        let sides = state.sides.iter_mut();
+        sides.flat_map(|side| side.idle.extract_if(.., |idle| !keep(idle)).collect::<Vec<_>>()).collect()
+    }
+
+    /// Whether there are too few servers.
+    pub(super) fn grow(&self) -> Grow {
+        self.lock().grow()
+    }
+
+    /// A server that was being made exists: it is about to be put down.
+    pub(super) fn made(&self) -> Grow {
+        let mut state = self.lock();
+        state.growing -= 1;
+        state.made += 1;
+        state.grow()
+    }
+
+    /// A server could not be made. Where there are others, those who wait may get one of them; where there are
+    /// none, nor any being made, they are given out, to be told.
+    pub(super) fn failed(&self) -> Failed<T, E> {
+        let mut state = self.lock();
+        state.growing -= 1;
+        if state.made > 0 {
+            // Whoever tries again is counted from now on, so that nobody else does.
+            return if state.grow() == Grow::Yes { Failed::Again } else { Failed::Left };
+        }
+        if state.growing > 0 {
+            return Failed::Left;
+        }
+        state.waiting = 0;
+        Failed::Tell(state.sides.iter_mut().flat_map(|side| side.line.drain(..)).map(|waiter| waiter.tell).collect())
+    }
+
+    /// A server is no more.
+    pub(super) fn lost(&self) -> Grow {
+        let mut state = self.lock();
+        state.made -= 1;
+        state.grow()
+    }
+
+    /// What there is.
+    pub(super) fn census(&self) -> Census {
+        let state = self.lock();
+        let idle = state.sides.iter().map(|side| side.idle.len()).sum();
+        let oldest = state.sides.iter().filter_map(|side| side.line.front()).map(|waiter| waiter.since).min();
+        Census {
+            servers: state.made + state.growing,
+            idle,
+            // Those that are being put down or closed count as lent until they are.
+            lent: state.made.saturating_sub(idle),
+            waiting: state.waiting,
+            oldest,
+        }
+    }
+}
+
+impl<I, T, E> State<I, T, E> {
+    fn side(&mut self, worker: usize) -> &mut Side<I, T, E> {
+        let index = worker % self.sides.len();
+        &mut self.sides[index]
+    }
+
+    fn keep(&mut self, worker: usize, idle: I) -> Put<I, T, E> {
+        self.side(worker).idle.push(idle);
+        Put::Kept
+    }
+
+    fn take(&mut self, worker: usize) -> Option<I> {
+        if self.gate != Gate::Open || self.waiting > 0 {
+            return None;
+        }
+        if let Some(own) = self.side(worker).idle.pop() {
+            return Some(own);
+        }
+        self.sides.iter_mut().max_by_key(|side| side.idle.len())?.idle.pop()
+    }
+
+    /// Takes out of line whoever is to have a server that came free on `worker`.
+    fn next(&mut self, worker: usize, now: Instant) -> Option<Waiter<T, E>> {
+        let waited = |side: &Side<I, T, E>| side.line.front().map(|first| now.saturating_duration_since(first.since));
+        let own = worker % self.sides.len();
+        let (elsewhere, longest) =
+            self.sides.iter().enumerate().filter_map(|(index, side)| Some((index, waited(side)?))).max_by_key(
+                // Of two who came at once, the worker's own.
+                |(index, waited)| (*waited, *index == own),
+            )?;
+        let near = waited(&self.sides[own]).is_some_and(|waited| waited >= longest - longest / PATIENCE);
+        let chosen = if near { own } else { elsewhere };
+        self.waiting -= 1;
+        self.sides[chosen].line.pop_front()
+    }
+
+    /// Counts one more as being made, if one is wanted: by those who wait, or because there are too few.
+    fn grow(&mut self) -> Grow {
+        let Bounds { size, min_idle, growing } = self.bounds;
+        let total = self.made + self.growing;
+        let wanted = self.growing < self.waiting || total < min_idle;
+        if self.gate != Gate::Open || !wanted || total >= size || self.growing >= growing {
+            return Grow::No;
+        }
+        self.growing += 1;
+        Grow::Yes
+    }
+}
+
+/// Somebody elsewhere is served first who has waited longer by more than this part of their wait.
+const PATIENCE: u32 = 8;
+
+impl<I, T, E> Place<'_, I, T, E> {
+    /// Its number.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl<I, T, E> Drop for Place<'_, I, T, E> {
+    fn drop(&mut self) {
+        let mut state = self.lobby.lock();
+        let line = &mut state.side(self.worker).line;
+        if let Ok(at) = line.binary_search_by_key(&self.number, |waiter| waiter.number) {
+            line.remove(at);
+            state.waiting -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Hall = Lobby<u32, u32, &'static str>;
+
+    type Told = oneshot::Receiver<Word<u32, &'static str>>;
+
+    const BOUNDS: Bounds = Bounds { size: 4, min_idle: 0, growing: 2 };
+
+    fn lobby(workers: usize) -> Hall {
+        Lobby::new(workers, BOUNDS, Gate::Open)
+    }
+
+    fn in_line(lobby: &Hall, worker: usize, since: Instant) -> (Place<'_, u32, u32, &'static str>, Told) {
+        match lobby.enter(worker, since, None) {
+            Entered::InLine(place, told) => (place, told),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Puts a server down and says who got it: the one who hears of it, among `told`.
+    fn put(lobby: &Hall, worker: usize, now: Instant, told: &mut [&mut Told]) -> Option<usize> {
+        match lobby.put(worker, 7, || now) {
+            Put::Kept => None,
+            Put::Refused(_) => panic!("closed"),
+            Put::For(server, tell) => {
+                tell.send(Ok(server)).unwrap();
+                told.iter_mut().position(|told| told.try_recv().is_ok())
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_used_is_lent_first_and_a_neighbours_only_when_there_is_no_other() {
+        let lobby = lobby(3);
+        for (worker, server) in [(1, 10), (1, 11), (2, 20)] {
+            assert!(matches!(lobby.put(worker, server, Instant::now), Put::Kept));
+        }
+        assert_eq!([lobby.take(2), lobby.take(2), lobby.take(1), lobby.take(1)], [Some(20), Some(11), Some(10), None]);
+    }
+
+    #[test]
+    fn a_worker_serves_its_own_line_until_others_have_waited_too_long() {
+        let start = Instant::now();
+        let later = |millis| start + Duration::from_millis(millis);
+        let lobby = lobby(2);
+        let (_first, mut first) = in_line(&lobby, 0, later(0));
+        let (_second, mut second) = in_line(&lobby, 1, later(10));
+        let (_third, mut third) = in_line(&lobby, 1, later(50));
+        let told = &mut [&mut first, &mut second, &mut third];
+        // 90 ms of 100 are more than seven eighths; 60 of 110 are not.
+        assert_eq!(put(&lobby, 1, later(100), told), Some(1));
+        assert_eq!(put(&lobby, 1, later(110), told), Some(0));
+        assert_eq!(put(&lobby, 0, later(110), told), Some(2));
+        assert_eq!(put(&lobby, 0, later(110), told), None);
+        assert_eq!((lobby.census().idle, lobby.census().waiting), (1, 0));
+    }
+
+    #[test]
+    fn who_comes_finds_those_in_line_before_them_and_who_returns_has_the_old_place() {
+        let now = Instant::now();
+        let lobby = lobby(1);
+        let (first, told) = in_line(&lobby, 0, now);
+        let (_second, mut second) = in_line(&lobby, 0, now);
+        assert_eq!(lobby.take(0), None);
+        let number = first.number();
+        drop((first, told));
+        let Entered::InLine(_again, mut again) = lobby.enter(0, now, Some(number)) else { panic!("in line") };
+        assert_eq!(put(&lobby, 0, now, &mut [&mut second, &mut again]), Some(1));
+        assert_eq!(lobby.census().waiting, 1);
+    }
+
+    #[test]
+    fn nothing_is_lent_in_a_pause_and_those_who_waited_are_served_after_it() {
+        let now = Instant::now();
+        let lobby = lobby(1);
+        lobby.set_gate(Gate::Paused);
+        let (_place, mut told) = in_line(&lobby, 0, now);
+        assert_eq!(lobby.grow(), Grow::No);
+        assert_eq!(put(&lobby, 0, now, &mut [&mut told]), None);
+        assert!(lobby.take(0).is_none() && lobby.pair(now).is_none());
+        lobby.set_gate(Gate::Open);
+        let (server, tell) = lobby.pair(now).unwrap();
+        tell.send(Ok(server)).unwrap();
+        assert_eq!(told.try_recv(), Ok(Ok(7)));
+        assert!(lobby.pair(now).is_none());
+    }
+
+    #[test]
+    fn closing_gives_out_what_lies_idle_and_ends_the_line() {
+        let now = Instant::now();
+        let lobby = lobby(2);
+        lobby.put(1, 3, || now);
+        assert_eq!(lobby.set_gate(Gate::Closed), [3]);
+        assert!(matches!(lobby.enter(0, now, None), Entered::Closed));
+        assert!(matches!(lobby.put(0, 4, || now), Put::Refused(4)));
+        lobby.set_gate(Gate::Open);
+        assert!(matches!(lobby.enter(0, now, None), Entered::Closed));
+    }
+
+    #[test]
+    fn as_many_are_made_as_wait_within_the_bounds() {
+        let now = Instant::now();
+        let lobby = lobby(1);
+        assert_eq!(lobby.grow(), Grow::No);
+        let line: Vec<_> = (0..3).map(|_| in_line(&lobby, 0, now)).collect();
+        assert_eq!([lobby.grow(), lobby.grow(), lobby.grow()], [Grow::Yes, Grow::Yes, Grow::No]);
+        // The first is there, the second fails while it is: those who wait may hope, and one more try is due.
+        assert_eq!(lobby.made(), Grow::Yes);
+        assert!(matches!(lobby.failed(), Failed::Again));
+        // With none left, nor any being made, they are told.
+        assert_eq!(lobby.lost(), Grow::No);
+        assert!(matches!(lobby.failed(), Failed::Left));
+        let Failed::Tell(waiters) = lobby.failed() else { panic!("to be told") };
+        assert_eq!((waiters.len(), lobby.census().servers), (3, 0));
+        drop(line);
+        assert_eq!(lobby.census().waiting, 0);
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: nobody waits while something lies idle, and no server is lost.
+        #[test]
+        fn servers_and_waiters_meet(steps in proptest::collection::vec((0u8..4, 0usize..3, 0usize..8), 1..200)) {
+            let start = Instant::now();
+            let lobby = lobby(3);
+            let mut lent: Vec<u32> = (0..4).collect();
+            let mut line: Vec<(Place<'_, _, _, _>, Told)> = Vec::new();
+            for (at, (step, worker, pick)) in steps.into_iter().enumerate() {
+                let now = start + Duration::from_millis(at as u64);
+                match step {
+                    0 => match lobby.enter(worker, now, None) {
+                        Entered::Served(server) => lent.push(server),
+                        Entered::InLine(place, told) => line.push((place, told)),
+                        Entered::Closed => prop_assert!(false, "closed"),
+                    },
+                    1 => lent.extend(lobby.take(worker)),
+                    2 if !line.is_empty() => drop(line.swap_remove(pick % line.len())),
+                    _ if !lent.is_empty() => {
+                        let server = lent.swap_remove(pick % lent.len());
+                        if let Put::For(server, tell) = lobby.put(worker, server, || now) {
+                            prop_assert!(tell.send(Ok(server)).is_ok(), "who has left is not in line");
+                        }
+                    }
+                    _ => {}
+                }
+                line.retain_mut(|(_, told)| match told.try_recv() {
+                    Ok(Ok(server)) => {
+                        lent.push(server);
+                        false
+                    }
+                    _ => true,
+                });
+                let census = lobby.census();
+                prop_assert_eq!(census.waiting, line.len());
+                prop_assert_eq!(census.idle + lent.len(), 4);
+                prop_assert!(census.idle == 0 || census.waiting == 0);
+            }
+        }
+    }
+}
