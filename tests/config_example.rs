@@ -122,7 +122,7 @@ databases: [{name: '*', cluster: main}]
     assert_eq!(shown.routing, default.routing);
     assert_eq!(shown.limits, default.limits);
     assert_eq!(shown.log, default.log);
-    assert_eq!(shown.shutdown_timeout, default.shutdown_timeout);
+    assert_eq!((shown.workers, shown.shutdown_timeout), (default.workers, default.shutdown_timeout));
     let (shown, default) = (&shown.clusters[0], &default.clusters[0]);
     assert_eq!((shown.hold, shown.tls.mode), (default.hold, default.tls.mode));
     assert_eq!(shown.nodes[0].weight, default.nodes[0].weight);

@@ -49,6 +49,7 @@ pub(super) fn values(config: &Config) -> Vec<(&'static str, String)> {
     ]);
     values.extend(limits(&config.limits));
     values.push(("log.level", config.log.level.clone()));
+    values.push(("workers", config.workers.to_string()));
     values.push(("shutdown_timeout", duration(config.shutdown_timeout)));
     values
 }

@@ -75,12 +75,11 @@ const ORDERS: usize = 16;
 pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<(), AppError> {
     let mut tasks = JoinSet::new();
     let (phase, watched) = watch::channel(Phase::Running);
-    let listeners = bind(&config.listen)?;
+    let workers = Arc::new(Workers::start(config.workers).map_err(AppError::Workers)?);
+    let listeners = bind(&config.listen, workers.first())?;
     let metrics = bind_metrics(&config).await?;
     let shutdown_timeout = config.shutdown_timeout;
     let (current, catalogs) = build::current(config, None, &mut tasks)?;
-    let count = std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN);
-    let workers = Arc::new(Workers::start(count).map_err(AppError::Workers)?);
     let services = Arc::new(Services::new(current, watched, Arc::clone(&workers)));
     catalogs.spawn(&mut tasks);
     let (order, orders) = mpsc::channel(ORDERS);
@@ -90,7 +89,7 @@ pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<
     let console: Arc<dyn Console> = Arc::new(desk);
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(accept(listener, Arc::clone(&services), Arc::clone(&console)));
+        accepting.spawn_on(accept(listener, Arc::clone(&services), Arc::clone(&console)), workers.first());
     }
     if let Some(listener) = metrics {
         let source = Arc::clone(&services);
@@ -193,7 +192,9 @@ fn poke(directory: &Directory) {
     }
 }
 
-fn bind(listens: &[Listen]) -> Result<Vec<Listener>, AppError> {
+/// Opens all sockets, for tasks of `runtime` to accept from.
+fn bind(listens: &[Listen], runtime: &tokio::runtime::Handle) -> Result<Vec<Listener>, AppError> {
+    let _entered = runtime.enter();
     let mut listeners = Vec::new();
     for listen in listens {
         let listener = Listener::bind(listen).map_err(AppError::Listen)?;

@@ -129,7 +129,7 @@ impl Client {
             _ => Needs::default(),
         };
         let (ask, why) = wish.ask(&routing, needs);
-        let view = self.served.cluster.snapshot();
+        let view = self.served.cluster.view();
         let (target, reason) = match router::route(ask, &view, now, self.services.draw()) {
             Verdict::Go { target, reason } => (target, reason),
             Verdict::Wait { proof, .. } | Verdict::NoPrimary { proof: Some(proof), .. } => {

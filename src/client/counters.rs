@@ -59,13 +59,12 @@ impl Counters {
     }
 
     pub(super) fn routed(&self, ran: Ran, reason: Reason) {
-        let index = Reason::ALL.iter().position(|other| *other == reason);
         let routes = self.routes.of(worker::here());
         let counts = match ran {
             Ran::OnPrimary => &routes.primary,
             Ran::OnReplica => &routes.replica,
         };
-        if let Some(count) = index.and_then(|index| counts.get(index)) {
+        if let Some(count) = counts.get(reason.index()) {
             count.increment();
         }
     }

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::BytesMut;
+use smallvec::SmallVec;
 
 use super::authenticate::Who;
 use super::directory::{Arrival, Place};
@@ -51,7 +52,7 @@ pub struct Visit {
 /// Databases that are the console.
 const CONSOLES: [&str; 2] = ["howdah", "pgbouncer"];
 
-/// A connection that was just accepted, maybe by another thread than the one that will serve it.
+/// A connection that was just accepted by this thread, and may be served by another.
 #[derive(Debug)]
 pub struct Accepted {
     /// Its socket.
@@ -122,7 +123,7 @@ pub fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted: Accep
     let Accepted { socket, peer, place } = accepted;
     let crowded = place.exceeds(services.current.load().config.limits.max_clients);
     let seat = services.workers.seat();
-    let unopened = Unopened { socket, peer, crowded, seat };
+    let unopened = Unopened { socket, worker: worker::here(), peer, crowded, seat };
     let phase = Phase::new(open(Arc::clone(&services), console, unopened));
     Life { services, seat, place: Some(place), phase }.spawn();
 }
@@ -130,6 +131,8 @@ pub fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted: Accep
 /// A connection that has said nothing.
 struct Unopened {
     socket: Stream,
+    /// The worker that its socket is registered with.
+    worker: usize,
     peer: ClientAddress,
     /// Whether there are as many clients as may be.
     crowded: bool,
@@ -138,8 +141,10 @@ struct Unopened {
 
 /// The first phase: what the connection is for.
 async fn open(services: Arc<Services>, console: Arc<dyn Console>, unopened: Unopened) -> Next {
-    let Unopened { mut socket, peer, crowded, seat } = unopened;
-    if let Err(error) = socket.settle() {
+    let Unopened { mut socket, worker, peer, crowded, seat } = unopened;
+    if worker != worker::here()
+        && let Err(error) = socket.settle()
+    {
         tracing::warn!(%peer, %error, "cannot serve a connection");
         return Next::End;
     }
@@ -426,7 +431,7 @@ impl Seed {
             session,
             services,
             attachment: Attachment::Detached,
-            frames: Vec::new(),
+            frames: SmallVec::new(),
             pools: Vec::new(),
             dirty: false,
             stats,

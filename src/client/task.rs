@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use smallvec::SmallVec;
 
 use super::answer;
 use super::batch::{Read, ReadError};
@@ -90,7 +91,7 @@ pub(super) struct Client {
     pub(super) session: Session,
     pub(super) attachment: Attachment,
     /// The messages of the batch at hand.
-    pub(super) frames: Vec<Frame>,
+    pub(super) frames: SmallVec<[Frame; 1]>,
     /// Pools that were needed so far, by the node's index.
     pub(super) pools: Vec<Option<Arc<Pool>>>,
     /// What its database contains.
@@ -221,7 +222,7 @@ impl Client {
             return self.may_go_on();
         }
         // Nothing is kept for a client that may be silent for hours.
-        self.frames = Vec::new();
+        self.frames = SmallVec::new();
         loop {
             self.may_go_on()?;
             match self.woken().await {

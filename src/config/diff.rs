@@ -34,6 +34,8 @@ pub enum Change {
     Limits,
     /// `log`.
     Log,
+    /// `workers`.
+    Workers,
     /// `shutdown_timeout`.
     ShutdownTimeout,
     /// `listen`.
@@ -78,6 +80,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         (old.metrics != new.metrics, Change::Metrics),
         (old.limits != new.limits, Change::Limits),
         (old.log != new.log, Change::Log),
+        (old.workers != new.workers, Change::Workers),
         (old.shutdown_timeout != new.shutdown_timeout, Change::ShutdownTimeout),
     ];
     changes.extend(sections.into_iter().filter(|(differs, _)| *differs).map(|(_, change)| change));
@@ -119,6 +122,7 @@ impl Change {
             | Self::Admin
             | Self::Limits
             | Self::Log
+            | Self::Workers
             | Self::ShutdownTimeout => Takes::Effect,
         }
     }
@@ -138,6 +142,7 @@ impl fmt::Display for Change {
             Self::Admin => "admin",
             Self::Limits => "limits",
             Self::Log => "log",
+            Self::Workers => "workers",
             Self::ShutdownTimeout => "shutdown_timeout",
             Self::Listen => "listen",
             Self::Metrics => "metrics",
@@ -208,6 +213,7 @@ databases: [{name: '*', cluster: main}]
         check("admin: {users: [app]}", &["admin altered (Effect)"]);
         check("limits: {max_clients: 5}", &["limits altered (Effect)"]);
         check("log: {level: debug}", &["log altered (Effect)"]);
+        check("workers: 3", &["workers altered (Effect)"]);
         check("shutdown_timeout: 1s", &["shutdown_timeout altered (Effect)"]);
         check("metrics: {address: 127.0.0.1:9930}", &["metrics altered (Restart)"]);
         check("listen: [{address: 127.0.0.1:6432}]", &["listen altered (Restart)"]);

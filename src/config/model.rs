@@ -40,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// How log lines look.
     pub log: Log,
+    /// Threads that serve clients; 0: as few as will do, up to one for each core.
+    pub workers: usize,
     /// How long SIGTERM waits for clients to end their transactions.
     pub shutdown_timeout: Duration,
 }

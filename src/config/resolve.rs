@@ -41,10 +41,14 @@ pub(super) fn resolve(tree: &Tree, reader: &mut Reader<'_>) -> Config {
             metrics: file.section("metrics", |metrics| metrics.text("address", address::socket)),
             limits: file.section("limits", limits),
             log: file.section("log", log),
+            workers: file.count("workers", 0..=MAX_WORKERS).unwrap_or(0),
             shutdown_timeout: file.duration("shutdown_timeout", Zero::Allowed).unwrap_or(MINUTE),
         }
     })
 }
+
+/// Most workers; more threads than this are a mistake.
+const MAX_WORKERS: usize = 256;
 
 // === where clients connect ===
 

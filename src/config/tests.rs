@@ -27,7 +27,7 @@ const VERIFIER: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
 
 /// The advice for a key at the top that resembles none.
 const TOP: &str = "known here: listen, tls, auth, users, clusters, databases, pool, routing, admin, metrics, limits, log, \
-    shutdown_timeout";
+    workers, shutdown_timeout";
 
 fn environment(name: &str) -> Option<String> {
     match name {

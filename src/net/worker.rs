@@ -33,6 +33,8 @@ pub struct Workers {
     all: Vec<Worker>,
     /// How many of them are in use, the first ones.
     active: AtomicUsize,
+    /// How many are always to be in use; 0: as many as are needed.
+    fixed: AtomicUsize,
     /// Seats given so far.
     seats: AtomicUsize,
 }
@@ -57,12 +59,24 @@ struct Running {
 pub struct Seat(usize);
 
 impl Workers {
-    /// Starts `count` workers.
-    pub fn start(count: NonZeroUsize) -> io::Result<Self> {
-        let all = (1..=count.get()).map(Worker::start).collect::<io::Result<Vec<_>>>()?;
+    /// Starts as many workers as there are cores, or more if so many are to be `fixed`; see [`Self::fix`].
+    pub fn start(fixed: usize) -> io::Result<Self> {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let all = (1..=cores.max(fixed)).map(Worker::start).collect::<io::Result<_>>()?;
+        let workers = Self { all, active: AtomicUsize::new(1), fixed: AtomicUsize::new(0), seats: AtomicUsize::new(0) };
+        workers.fix(fixed);
+        Ok(workers)
+    }
+
+    /// From now on so many are in use, as far as they were started; with 0, as many as are needed.
+    pub fn fix(&self, count: usize) {
         // Who cannot measure how busy workers are uses them all.
-        let active = if all.iter().all(|worker| worker.schedstat.is_some()) { 1 } else { all.len() };
-        Ok(Self { all, active: AtomicUsize::new(active), seats: AtomicUsize::new(0) })
+        let blind = self.all.iter().any(|worker| worker.schedstat.is_none());
+        let fixed = if count == 0 && blind { self.count() } else { count.min(self.count()) };
+        self.fixed.store(fixed, Ordering::Relaxed);
+        if fixed > 0 {
+            self.active.store(fixed, Ordering::Relaxed);
+        }
     }
 
     /// How many there are.
@@ -83,6 +97,11 @@ impl Workers {
     /// The number of the worker that a client with this seat belongs to now.
     pub fn home(&self, seat: Seat) -> usize {
         seat.0 % self.active() + 1
+    }
+
+    /// The runtime of the first worker, which is always in use: where new connections arrive.
+    pub fn first(&self) -> &Handle {
+        &self.all[0].runtime
     }
 
     /// Has the worker that `seat` belongs to run `task`; its sockets have to settle there.
@@ -108,7 +127,7 @@ impl Workers {
                 share / elapsed.as_secs_f64().max(f64::EPSILON)
             });
             let next = gauge.next(active, &shares.collect::<Vec<_>>());
-            if next != active {
+            if next != active && self.fixed.load(Ordering::Relaxed) == 0 {
                 tracing::debug!(workers = next, "workers in use");
                 self.active.store(next, Ordering::Relaxed);
             }
@@ -229,8 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn tasks_run_on_the_worker_of_their_seat_until_it_stops() {
-        let workers = Workers::start(NonZeroUsize::new(2).unwrap()).unwrap();
-        workers.active.store(2, Ordering::Relaxed);
+        let workers = Workers::start(2).unwrap();
         for expected in [1, 2, 1] {
             let seat = workers.seat();
             let (tell, told) = oneshot::channel();
@@ -248,8 +266,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_number_may_be_fixed_as_far_as_workers_were_started() {
+        let workers = Workers::start(3).unwrap();
+        let started = workers.count();
+        assert!(started >= 3 && workers.active() == 3);
+        workers.fix(1);
+        assert_eq!(workers.active(), 1);
+        workers.fix(1000);
+        assert_eq!(workers.active(), started);
+        workers.stop().await;
+    }
+
+    #[tokio::test]
     async fn how_long_a_worker_has_run_is_known() {
-        let workers = Workers::start(NonZeroUsize::MIN).unwrap();
+        let workers = Workers::start(0).unwrap();
         let before = workers.all[0].ran().unwrap();
         let (tell, told) = oneshot::channel();
         workers.spawn(workers.seat(), async move {

@@ -6,6 +6,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 
 use bytes::BytesMut;
+use smallvec::SmallVec;
 
 /// Where a piece's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +23,8 @@ const SLICES: usize = 32;
 /// Pieces waiting to be written, in order.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    pieces: Vec<Piece>,
+    /// Mostly one.
+    pieces: SmallVec<[Piece; 1]>,
     /// Pieces before this one are written.
     next: usize,
     made: BytesMut,

@@ -281,6 +281,18 @@ impl<N> Replies<N> {
         Ok((verdict, event))
     }
 
+    /// What becomes of a message of this type when it is one of many that change nothing of what is owed: a row,
+    /// or what describes the rows of a simple query. `None` where [`Self::on`] has to say.
+    pub fn on_row(&self, tag: u8) -> Option<Verdict> {
+        let front = self.queue.front()?.kind;
+        let is_row = match tag {
+            tag::DATA_ROW => matches!(front, Kind::Query | Kind::Execute),
+            tag::ROW_DESCRIPTION => front == Kind::Query,
+            _ => false,
+        };
+        is_row.then(|| self.verdict())
+    }
+
     fn verdict(&self) -> Verdict {
         if self.front_is_clients() { Verdict::Relay } else { Verdict::Swallow }
     }

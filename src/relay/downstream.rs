@@ -35,6 +35,10 @@ impl Relay<'_> {
             };
             let Next::Frame(frame) = self.server.wire.frame(policy)? else { break };
             if frame.is_start() {
+                if let Some(verdict) = self.server.replies.on_row(frame.tag) {
+                    self.streaming = self.relay(frame, verdict);
+                    continue;
+                }
                 self.streaming = self.message(frame)?;
                 self.answer_what_is_due();
             } else if self.streaming == Verdict::Relay {

@@ -70,6 +70,29 @@ impl Reason {
         Self::HintReplica,
     ];
 
+    /// Its place in [`Reason::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Write(reason) => reason as usize,
+            Self::Transaction => 10,
+            Self::HintPrimary => 11,
+            Self::Pinned => 12,
+            Self::WaitExpired => 13,
+            Self::TooFarBehind => 14,
+            Self::NoReplica => 15,
+            Self::ReplicasLagging => 16,
+            Self::ReplicasPaused => 17,
+            Self::ReadsDisabled => 18,
+            Self::ReplicaFailed => 19,
+            Self::ServerTooYoung => 20,
+            Self::TooLarge => 21,
+            Self::Read => 22,
+            Self::ReadOnlyTransaction => 23,
+            Self::HintReplica => 24,
+        }
+    }
+
     /// The label in metrics and SHOW commands.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -161,6 +184,13 @@ mod tests {
         WriteReason::Session,
         WriteReason::TooLong,
     ];
+
+    #[test]
+    fn each_is_where_its_index_says() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), index, "{reason:?}");
+        }
+    }
 
     #[test]
     fn write_labels_are_the_words_of_the_sql_room() {

@@ -1,6 +1,7 @@
 //! What a batch of client messages needs, before a server is chosen. Changes nothing but the plan.
 
 use bytes::BytesMut;
+use smallvec::SmallVec;
 
 use super::settings::Value;
 use super::{Deferred, Session, Statement, Tx};
@@ -61,7 +62,7 @@ pub enum Standing {
 pub struct Plan {
     /// Whether the client holds a server.
     pub standing: Standing,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: SmallVec<[Step; 1]>,
     /// The shape of its strictest statement, to be corrected should a replica refuse it.
     pub fingerprint: Option<u64>,
     /// What all its statements together do.
