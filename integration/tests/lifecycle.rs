@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use howdah_integration::session::{Login, eventually, rows};
 use howdah_integration::suite::{self, Env, Subject};
+use howdah_integration::tools::pgbench;
 use howdah_integration::wire::{self, Wire};
 use howdah_integration::{Howdah, howdah};
 use tokio::process::Command;
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
             verifiers_are_enough,
             users_are_looked_up,
             starts_before_its_nodes,
+            workers_change_under_load,
         ],
     )
 }
@@ -301,4 +303,43 @@ async fn starts_before_its_nodes(_env: &Env) {
     eventually("it is ready", Duration::from_secs(15), async || howdah.is_ready().await).await;
     let client = Login::app(howdah.port).connect().await.unwrap();
     rows(&client, "CREATE TABLE at_last (n int)").await.unwrap();
+}
+
+/// How long each of Howdah's workers has run, in nanoseconds.
+fn workers_ran(howdah: &Howdah) -> Vec<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", howdah.id())).unwrap().map(|task| task.unwrap().path());
+    let mut workers: Vec<_> = tasks
+        .filter_map(|task| {
+            let name = std::fs::read_to_string(task.join("comm")).ok()?;
+            let ran = std::fs::read_to_string(task.join("schedstat")).ok()?;
+            Some((name.trim().strip_prefix("worker-")?.parse::<u32>().ok()?, ran.split(' ').next()?.parse().ok()?))
+        })
+        .collect();
+    workers.sort_unstable();
+    workers.into_iter().map(|(_, ran)| ran).collect()
+}
+
+/// Clients and servers move between workers while they are used; nobody notices.
+async fn workers_change_under_load(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[("workers", "3"), ("pool.size", "6")]).await;
+    let login = Login::app(howdah.port);
+    pgbench(&login, &["-i", "-s", "1", "-q"]).await.expect_success();
+    for protocol in ["simple", "prepared"] {
+        let login = login.clone();
+        let arguments = ["-n", "-c", "24", "-j", "2", "-T", "6", "-M", protocol];
+        let running = tokio::spawn(async move { pgbench(&login, &arguments).await });
+        let before = workers_ran(&howdah);
+        for count in ["1", "2", "3", "2", "0", "3", "1", "3"] {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            howdah.reload(&env.cluster, &[("workers", count), ("pool.size", "6")]);
+        }
+        let done = running.await.unwrap();
+        assert!(!done.err.contains("ERROR") && !done.err.contains("aborted"), "{}", done.err);
+        let out = done.expect_success();
+        assert!(out.contains("number of failed transactions: 0 (0.000%)"), "{out}");
+        let ran: Vec<_> = workers_ran(&howdah).into_iter().zip(before).map(|(after, before)| after - before).collect();
+        assert!(ran.len() >= 3 && ran[..3].iter().all(|ran| *ran > 20_000_000), "all three had work: {ran:?}");
+    }
+    let sums = "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)";
+    assert_eq!(env.cluster.primary().query_in("app", sums).await[0][0].as_deref(), Some("t"));
 }

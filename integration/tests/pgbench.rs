@@ -16,7 +16,8 @@ const WRITE: &str = "UPDATE pgbench_accounts%";
 fn main() -> std::process::ExitCode {
     suite::main(
         Subject::Drivers,
-        &[("pool.size", "20")],
+        // Clients on several workers, so that servers change over from one to another.
+        &[("pool.size", "20"), ("workers", "2")],
         howdah_integration::checks![
             initialize,
             reads_simple,

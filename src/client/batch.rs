@@ -36,6 +36,9 @@ pub(super) enum ReadError {
 /// A Bind longer than a buffer streams through, once its head, with the names in it, is here.
 const BIND_HEAD: usize = BUFFER / 2;
 
+/// Messages of most extended batches: Parse, Bind, Describe, Execute, Sync, and a few more.
+const EXTENDED: usize = 7;
+
 fn policy(kind: u8, total: usize, here: usize) -> Incomplete {
     match kind {
         tag::COPY_DATA | tag::FUNCTION_CALL => Incomplete::Stream,
@@ -85,6 +88,10 @@ impl Client {
             }
             self.wire.unframe(frame);
             return Ok(Some(Read::Batch(Until::Replied)));
+        }
+        if self.frames.len() == self.frames.inline_size() {
+            // Room for an extended batch at once rather than little by little.
+            self.frames.reserve(EXTENDED);
         }
         self.frames.push(frame);
         if !frame.is_end() {

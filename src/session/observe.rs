@@ -110,6 +110,7 @@ impl Session {
     /// Learns what `batch` needs. `analyse` tells what a statement text does.
     pub fn observe(&mut self, batch: Batch<'_>, plan: &mut Plan, analyse: &mut dyn FnMut(&[u8]) -> Analysis) -> Intent {
         plan.steps.clear();
+        plan.steps.reserve(batch.frames.len());
         plan.fingerprint = None;
         plan.effects = Effects::default();
         let mut strictest: Option<Analysis> = None;

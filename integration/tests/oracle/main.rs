@@ -46,7 +46,7 @@ const OBJECTS: &str = "
 fn main() -> std::process::ExitCode {
     suite::main(
         Subject::Drivers,
-        &[("pool.size", "3")],
+        &[("pool.size", "3"), ("workers", "2")],
         howdah_integration::checks![login_says_the_same, conversations_are_the_same],
     )
 }
