@@ -19,6 +19,9 @@ const OUTCOMES: [(Canceled, &str); 4] = [
     (Canceled::Failed, "failed"),
 ];
 
+/// What the clients of one database and user do.
+type Stats = Arc<Sharded<ClientStats>>;
+
 /// Totals since the start.
 #[derive(Debug)]
 pub struct Counters {
@@ -31,7 +34,7 @@ pub struct Counters {
     cancels: [Counter; 4],
     pins: [Counter; pins::Reason::ALL.len()],
     routes: Sharded<Routes>,
-    clients: Mutex<HashMap<(DatabaseName, UserName), Arc<Sharded<ClientStats>>>>,
+    clients: Mutex<HashMap<(DatabaseName, UserName), Stats>>,
     threads: usize,
 }
 
@@ -82,7 +85,7 @@ impl Counters {
     }
 
     /// The counts of a database's and user's clients, to be asked for once per client.
-    pub(super) fn of(&self, database: &DatabaseName, user: &UserName) -> Arc<Sharded<ClientStats>> {
+    pub(super) fn of(&self, database: &DatabaseName, user: &UserName) -> Stats {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let stats = clients.entry((database.clone(), user.clone()));
         Arc::clone(stats.or_insert_with(|| Arc::new(Sharded::new(self.threads))))
@@ -111,7 +114,7 @@ impl Counters {
     /// What clients did, by database and user.
     pub fn clients(&self) -> Vec<(DatabaseName, UserName, ClientTotals)> {
         let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = |((database, user), stats): (&(DatabaseName, UserName), &Arc<Sharded<ClientStats>>)| {
+        let read = |((database, user), stats): (&(DatabaseName, UserName), &Stats)| {
             (database.clone(), user.clone(), stats.read())
         };
         let mut all: Vec<_> = clients.iter().map(read).collect();

@@ -309,7 +309,7 @@ impl<I, T, E> State<I, T, E> {
                 // Of two who came at once, the worker's own.
                 |(index, waited)| (*waited, *index == own),
             )?;
-        let near = waited(&self.sides[own]).is_some_and(|waited| waited >= longest - longest / PATIENCE);
+        let near = waited(&self.sides[own]).is_some_and(|waited| waited >= longest.saturating_sub(longest / PATIENCE));
         let chosen = if near { own } else { elsewhere };
         self.waiting -= 1;
         self.sides[chosen].line.pop_front()

@@ -237,9 +237,11 @@ impl Pool {
         CheckoutError::Timeout { key: self.key.clone(), waited: started.elapsed(), waiting }
     }
 
-    /// Lends servers, or not; serves those who have waited for it.
-    fn set_paused(self: &Arc<Self>, paused: bool) {
-        self.lobby.set_gate(if paused { Gate::Paused } else { Gate::Open });
+    /// Lends servers from now on, or not; serves those who have waited for it.
+    fn set_gate(self: &Arc<Self>, gate: Gate) {
+        for idle in self.lobby.set_gate(gate) {
+            self.discard(idle);
+        }
         while let Some((idle, waiter)) = self.lobby.pair(Instant::now()) {
             if let Some(back) = hand(waiter, Lease::new(idle, Arc::clone(self))) {
                 self.put(back);
@@ -405,7 +407,7 @@ impl Pools {
             paused.extend(database.map(str::to_owned));
             for pool in self.of(database) {
                 paused.insert(pool.key.database.as_str().to_owned());
-                pool.set_paused(true);
+                pool.set_gate(Gate::Paused);
             }
         }
         let deadline = Instant::now() + timeout;
@@ -424,7 +426,7 @@ impl Pools {
         let mut paused = self.paused.write().unwrap_or_else(PoisonError::into_inner);
         paused.retain(|name| database.is_some_and(|wanted| wanted != name));
         for pool in self.of(database) {
-            pool.set_paused(false);
+            pool.set_gate(Gate::Open);
         }
     }
 
@@ -464,9 +466,7 @@ impl Pools {
     /// Closes every pool: waiting clients get an error, idle servers end.
     pub fn close(&self) {
         for pool in self.all() {
-            for idle in pool.lobby.set_gate(Gate::Closed) {
-                pool.discard(idle);
-            }
+            pool.set_gate(Gate::Closed);
             pool.inner.close();
         }
     }
