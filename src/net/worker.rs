@@ -121,16 +121,22 @@ impl Workers {
             let now = Instant::now();
             let elapsed = now.duration_since(std::mem::replace(&mut last, now));
             let active = self.active();
-            let shares = self.all.iter().zip(&mut times).map(|(worker, time)| {
+            // The others have little to do: clients that keep a server, and have not moved yet.
+            let shares = self.all.iter().zip(&mut times).take(active).map(|(worker, time)| {
                 let ran = worker.ran().unwrap_or(*time);
                 let share = ran.saturating_sub(std::mem::replace(time, ran)).as_secs_f64();
                 share / elapsed.as_secs_f64().max(f64::EPSILON)
             });
-            let next = gauge.next(active, &shares.collect::<Vec<_>>());
-            if next != active && self.fixed.load(Ordering::Relaxed) == 0 {
-                tracing::debug!(workers = next, "workers in use");
-                self.active.store(next, Ordering::Relaxed);
+            let next = gauge.next(&shares.collect::<Vec<_>>(), self.count());
+            if next == active || self.fixed.load(Ordering::Relaxed) != 0 {
+                continue;
             }
+            if let (Some(worker), Some(time)) = (self.all.get(active), times.get_mut(active)) {
+                // It counts from now on, should it be the one that joins in.
+                *time = worker.ran().unwrap_or_default();
+            }
+            tracing::debug!(workers = next, "workers in use");
+            self.active.store(next, Ordering::Relaxed);
         }
     }
 
@@ -181,7 +187,7 @@ fn schedstat() -> Option<PathBuf> {
 }
 
 /// How often it is looked how busy workers are.
-const SAMPLE: Duration = Duration::from_millis(100);
+const SAMPLE: Duration = Duration::from_millis(250);
 /// A worker that runs for more than this part of the time wants help ...
 const BUSY: f64 = 0.6;
 /// ... when it has done so for this many samples.
@@ -189,7 +195,7 @@ const BUSY_SAMPLES: u32 = 2;
 /// One worker fewer will do when each of the others would run for less than this part of the time ...
 const CALM: f64 = 0.35;
 /// ... for this many samples.
-const CALM_SAMPLES: u32 = 100;
+const CALM_SAMPLES: u32 = 40;
 
 /// Decides how many workers are to be in use.
 #[derive(Debug, Default)]
@@ -199,14 +205,15 @@ struct Gauge {
 }
 
 impl Gauge {
-    /// How many are to be in use after a sample in which each ran for its `share` of the time.
-    fn next(&mut self, active: usize, shares: &[f64]) -> usize {
+    /// How many of `count` are to be in use after a sample in which those in use each ran for its `share` of the time.
+    fn next(&mut self, shares: &[f64], count: usize) -> usize {
+        let active = shares.len();
         let most = shares.iter().copied().fold(0.0, f64::max);
         let fewer = u32::try_from(active.saturating_sub(1)).unwrap_or(u32::MAX);
         let calm = fewer > 0 && shares.iter().sum::<f64>() < CALM * f64::from(fewer) && most < BUSY;
         self.busy = if most > BUSY { self.busy + 1 } else { 0 };
         self.calm = if calm { self.calm + 1 } else { 0 };
-        if self.busy >= BUSY_SAMPLES && active < shares.len() {
+        if self.busy >= BUSY_SAMPLES && active < count {
             self.busy = 0;
             return active + 1;
         }
@@ -222,28 +229,31 @@ impl Gauge {
 mod tests {
     use super::*;
 
-    /// What `samples` of the same `shares` make of `active` workers.
-    fn after(samples: u32, mut active: usize, shares: &[f64]) -> usize {
+    /// What samples in which each of `active` workers out of three ran for its share of the time lead to.
+    fn after(samples: u32, mut active: usize, share: impl Fn(usize) -> f64) -> usize {
         let mut gauge = Gauge::default();
         for _ in 0..samples {
-            active = gauge.next(active, shares);
+            let shares: Vec<_> = (0..active).map(&share).collect();
+            active = gauge.next(&shares, 3);
         }
         active
     }
 
     #[test]
     fn a_busy_worker_gets_help_and_calm_ones_give_way() {
-        assert_eq!(after(1, 1, &[0.9, 0.0, 0.0]), 1);
-        assert_eq!(after(2, 1, &[0.9, 0.0, 0.0]), 2);
-        assert_eq!(after(100, 1, &[0.9, 0.0, 0.0]), 3);
-        assert_eq!(after(99, 3, &[0.1, 0.1, 0.1]), 3);
-        assert_eq!(after(100, 3, &[0.1, 0.1, 0.1]), 2);
-        assert_eq!(after(1000, 3, &[0.1, 0.1, 0.1]), 1);
-        // One client that keeps its worker busy, and others that do little: they stay apart.
-        assert_eq!(after(1000, 3, &[0.9, 0.0, 0.0]), 3);
+        // One client that keeps its worker busy, and others that do little: they come and stay apart.
+        let one_busy = |worker| if worker == 0 { 0.9 } else { 0.0 };
+        let cases = [(1, 1), (BUSY_SAMPLES, 2), (2 * BUSY_SAMPLES, 3), (1000, 3)];
+        for (samples, expected) in cases {
+            assert_eq!(after(samples, 1, one_busy), expected, "after {samples}");
+        }
+        let cases = [(CALM_SAMPLES - 1, 3), (CALM_SAMPLES, 2), (1000, 1)];
+        for (samples, expected) in cases {
+            assert_eq!(after(samples, 3, |_| 0.1), expected, "after {samples}");
+        }
         // Neither so busy nor so calm that anything should change.
-        assert_eq!(after(1000, 2, &[0.3, 0.3, 0.0]), 2);
-        assert_eq!(after(1000, 1, &[0.0]), 1);
+        assert_eq!(after(1000, 2, |_| 0.3), 2);
+        assert_eq!(after(1000, 1, |_| 0.5), 1);
     }
 
     #[tokio::test]
