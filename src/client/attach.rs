@@ -1,11 +1,13 @@
 //! From a decision to a server: route, wait where that is worth it, borrow, and bring the settings along.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use super::answer;
 use super::exchange::Ran;
-use super::task::{Attachment, Client, Held};
+use super::task::{Attachment, Client, End, Held};
 use crate::config::model::{Consistency, Reads, Routing, RoutingOverrides};
 use crate::pool::CheckoutError;
 use crate::pool::lease::Lease;
@@ -156,8 +158,23 @@ impl Client {
         Ok(())
     }
 
+    /// Waits for a server. Who has hung up meanwhile does without: the next in line gets it, unused.
+    pub(super) async fn attach_later(
+        &mut self,
+        later: Later,
+        orders: &Orders,
+        arrived: Instant,
+    ) -> Result<Result<(), AttachError>, End> {
+        let attached = self.attach(later, orders, arrived).await;
+        if attached.is_ok() && poll_fn(|cx| Poll::Ready(self.wire.has_hung_up(cx))).await {
+            self.release().await;
+            return Err(End::Gone);
+        }
+        Ok(attached)
+    }
+
     /// Borrows a server, and has it carry the client's settings; a cancel request ends the wait.
-    pub(super) async fn attach(&mut self, later: Later, orders: &Orders, arrived: Instant) -> Result<(), AttachError> {
+    async fn attach(&mut self, later: Later, orders: &Orders, arrived: Instant) -> Result<(), AttachError> {
         let slot = Arc::clone(&self.key.slot);
         slot.wait();
         let attaching = async {

@@ -54,7 +54,7 @@ impl Client {
             // Boxed, as all that few batches need: the futures of those that need none of it stay small.
             let attached = match self.attach_now(wish, &orders, started) {
                 Ok(()) => Ok(()),
-                Err(later) => Box::pin(self.attach(later, &orders, started)).await,
+                Err(later) => Box::pin(self.attach_later(later, &orders, started)).await?,
             };
             if let Err(error) = attached {
                 return Box::pin(self.refuse(error, until)).await;

@@ -222,6 +222,14 @@ impl Wire {
         read.poll(cx).map_ok(drop)
     }
 
+    /// Whether the peer has hung up, and has said no more than goodbye since the last frame. Reads what has come
+    /// beyond it, as far as there is room.
+    pub fn has_hung_up(&mut self, cx: &mut Context<'_>) -> bool {
+        self.has_room()
+            && matches!(self.poll_fill(cx, 1), Poll::Ready(Ok(Filled::End) | Err(_)))
+            && !self.has_more_to_say()
+    }
+
     /// Reads once. Cancel safe.
     pub async fn fill(&mut self, want: usize) -> io::Result<Filled> {
         poll_fn(|cx| self.poll_fill(cx, want)).await
