@@ -23,6 +23,7 @@ fn main() -> std::process::ExitCode {
             sigint_ends_now,
             kill_leaves_no_server_connection,
             clients_that_hang_up_leave_nothing,
+            clients_that_hang_up_in_line_cost_nothing,
             wrong_file_is_refused,
             hba_file_decides,
             verifiers_are_enough,
@@ -173,6 +174,29 @@ async fn clients_that_hang_up_leave_nothing(env: &Env) {
         env.cluster.primary().scalar(sql).await == "0"
     })
     .await;
+}
+
+async fn clients_that_hang_up_in_line_cost_nothing(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[("pool.size", "1"), ("routing.reads", "primary")]).await;
+    let login = Login::app(howdah.port);
+    let holder = login.connect().await.unwrap();
+    let mut line = Vec::new();
+    for _ in 0..50 {
+        line.push(Wire::connect(&login).await);
+    }
+    let pid = "SELECT pg_backend_pid()";
+    rows(&holder, "BEGIN").await.unwrap();
+    let server = rows(&holder, pid).await.unwrap();
+    for client in &mut line {
+        client.send(&wire::query("SELECT 'in line', pg_sleep(0.2)")).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(line);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    rows(&holder, "COMMIT").await.unwrap();
+    // Nobody's statement is run, and the server is not closed over any of them.
+    let next = tokio::time::timeout(Duration::from_secs(3), rows(&holder, pid)).await;
+    assert_eq!(next.expect("the line is short").unwrap(), server);
 }
 
 async fn wrong_file_is_refused(env: &Env) {
