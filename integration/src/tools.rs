@@ -32,7 +32,22 @@ impl Finished {
         assert_eq!(self.code, Some(0), "output:\n{}\nerrors:\n{}", self.out, self.err);
         self.out
     }
+
+    /// Panics unless pgbench went well: all transactions done, none failed, nothing said. Returns how many they were.
+    #[track_caller]
+    pub fn expect_clean(self) -> u64 {
+        assert!(!self.err.contains("ERROR") && !self.err.contains("aborted"), "{}", self.err);
+        let out = self.expect_success();
+        assert!(out.contains("number of failed transactions: 0 (0.000%)"), "{out}");
+        let line = out.lines().find_map(|line| line.strip_prefix("number of transactions actually processed: "));
+        // "1000" or, with -t, "1000/1000"
+        line.and_then(|line| line.split('/').next()?.parse().ok()).unwrap_or_else(|| panic!("{out}"))
+    }
 }
+
+/// What pgbench's script promises: two of its tables tell the same sum. Gives one row, `t`.
+pub const PGBENCH_SUMS_AGREE: &str =
+    "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)";
 
 /// Runs `command` with `input`, for at most `deadline`.
 pub async fn run(mut command: Command, input: &str, deadline: Duration) -> Finished {

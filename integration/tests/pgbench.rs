@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use howdah_integration::session::eventually;
 use howdah_integration::suite::{self, Env, Subject};
-use howdah_integration::tools::{Finished, pgbench};
+use howdah_integration::tools::{PGBENCH_SUMS_AGREE, pgbench};
 
 /// pgbench's only read.
 const READ: &str = "SELECT abalance FROM pgbench_accounts%";
@@ -35,23 +35,12 @@ fn main() -> std::process::ExitCode {
     )
 }
 
-/// Output of a run that went well: all transactions done, none failed, nothing said.
-#[track_caller]
-fn expect_clean(done: Finished) -> u64 {
-    assert!(!done.err.contains("ERROR") && !done.err.contains("aborted"), "{}", done.err);
-    let out = done.expect_success();
-    assert!(out.contains("number of failed transactions: 0 (0.000%)"), "{out}");
-    let line = out.lines().find_map(|line| line.strip_prefix("number of transactions actually processed: "));
-    // "1000" or, with -t, "1000/1000"
-    line.unwrap().split('/').next().unwrap().parse().unwrap()
-}
-
 /// 64 clients run `script` in `protocol`.
 async fn bench(env: &Env, script: &[&str], protocol: &str) -> u64 {
     env.cluster.forget_calls().await;
     let mut arguments = vec!["-n", "-c", "64", "-j", "2", "-T", "5", "-M", protocol];
     arguments.extend(script);
-    expect_clean(pgbench(&env.app(), &arguments).await)
+    pgbench(&env.app(), &arguments).await.expect_clean()
 }
 
 async fn initialize(env: &Env) {
@@ -123,13 +112,11 @@ async fn everything_extended(env: &Env) {
 
 async fn everything_prepared(env: &Env) {
     writes(env, &[], "prepared").await;
-    // What pgbench promises: all three tables tell the same sum.
-    let sums = "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)";
-    assert_eq!(env.cluster.primary().query_in("app", sums).await[0][0].as_deref(), Some("t"));
+    assert_eq!(env.cluster.primary().query_in("app", PGBENCH_SUMS_AGREE).await[0][0].as_deref(), Some("t"));
 }
 
 async fn connection_per_transaction(env: &Env) {
-    let transactions = expect_clean(pgbench(&env.app(), &["-n", "-S", "-C", "-c", "8", "-j", "2", "-T", "3"]).await);
+    let transactions = pgbench(&env.app(), &["-n", "-S", "-C", "-c", "8", "-j", "2", "-T", "3"]).await.expect_clean();
     assert!(transactions > 20, "only {transactions} logins in three seconds");
 }
 
@@ -146,11 +133,11 @@ async fn replica_killed_under_load(env: &Env) {
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(victim.calls(READ).await > 0, "the victim has work when it dies");
         victim.kill().await;
-        expect_clean(running.await.unwrap());
+        running.await.unwrap().expect_clean();
 
         victim.start().await;
         eventually("the replica gets reads again", Duration::from_secs(30), async || {
-            expect_clean(pgbench(&env.app(), &["-n", "-S", "-c", "4", "-t", "50"]).await);
+            pgbench(&env.app(), &["-n", "-S", "-c", "4", "-t", "50"]).await.expect_clean();
             victim.calls(READ).await > 0
         })
         .await;

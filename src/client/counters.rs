@@ -20,7 +20,7 @@ const OUTCOMES: [(Canceled, &str); 4] = [
 ];
 
 /// What the clients of one database and user do.
-type Stats = Arc<Sharded<ClientStats>>;
+pub(super) type Stats = Arc<Sharded<ClientStats>>;
 
 /// Totals since the start.
 #[derive(Debug)]
@@ -35,29 +35,32 @@ pub struct Counters {
     pins: [Counter; pins::Reason::ALL.len()],
     routes: Sharded<Routes>,
     clients: Mutex<HashMap<(DatabaseName, UserName), Stats>>,
-    threads: usize,
+    sides: usize,
 }
+
+/// By reason.
+type Counts = [Counter; Reason::ALL.len()];
 
 /// Servers lent, by where they led and why.
 #[derive(Debug, Default)]
 struct Routes {
-    primary: [Counter; Reason::ALL.len()],
-    replica: [Counter; Reason::ALL.len()],
+    primary: Counts,
+    replica: Counts,
 }
 
 impl Counters {
-    /// All zero; `threads` count at once.
+    /// All zero, on each of `sides`.
     #[must_use]
-    pub fn new(threads: usize) -> Self {
+    pub fn new(sides: usize) -> Self {
         Self {
             login_failures: Counter::default(),
             retries: Counter::default(),
             errors: SqlStateTally::default(),
             cancels: Default::default(),
             pins: Default::default(),
-            routes: Sharded::new(threads),
+            routes: Sharded::new(sides),
             clients: Mutex::default(),
-            threads,
+            sides,
         }
     }
 
@@ -88,16 +91,16 @@ impl Counters {
     pub(super) fn of(&self, database: &DatabaseName, user: &UserName) -> Stats {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let stats = clients.entry((database.clone(), user.clone()));
-        Arc::clone(stats.or_insert_with(|| Arc::new(Sharded::new(self.threads))))
+        Arc::clone(stats.or_insert_with(|| Arc::new(Sharded::new(self.sides))))
     }
 
     /// Servers lent, by where they led and why: `primary` or `replica`, the reason, how often.
     pub fn by_reason(&self) -> Vec<(&'static str, Reason, u64)> {
-        let sum = |count: &dyn Fn(&Routes) -> u64| self.routes.iter().map(count).sum::<u64>();
-        let reasons = || Reason::ALL.iter().enumerate();
-        let primary = reasons().map(|(at, reason)| ("primary", *reason, sum(&|routes| routes.primary[at].read())));
-        let replica = reasons().map(|(at, reason)| ("replica", *reason, sum(&|routes| routes.replica[at].read())));
-        let counted = primary.chain(replica);
+        let led_to = |target, counts: fn(&Routes) -> &Counts| {
+            let sum = move |at: usize| self.routes.iter().map(|routes| counts(routes)[at].read()).sum();
+            Reason::ALL.iter().enumerate().map(move |(at, reason)| (target, *reason, sum(at)))
+        };
+        let counted = led_to("primary", |routes| &routes.primary).chain(led_to("replica", |routes| &routes.replica));
         counted.filter(|(_, _, count)| *count > 0).collect()
     }
 

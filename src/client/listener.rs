@@ -437,7 +437,6 @@ impl Seed {
             stats,
             counted: (0, 0),
             seat,
-            worker: worker::here(),
         })
     }
 }

@@ -171,23 +171,23 @@ const BUFFERS: usize = 1024;
 
 impl Services {
     /// Services for `current`, and for clients on `workers`.
-    pub fn new(current: Current, phase: watch::Receiver<Phase>, all: Arc<Workers>) -> Self {
-        let workers = all.count();
-        let stash = Arc::new(Stash::new(BUFFERS, workers));
+    pub fn new(current: Current, phase: watch::Receiver<Phase>, workers: Arc<Workers>) -> Self {
+        let sides = workers.sides();
+        let stash = Arc::new(Stash::new(BUFFERS, sides));
         Self {
             current: ArcSwap::from_pointee(current),
-            pools: Arc::new(Pools::new(Arc::clone(&stash), workers)),
+            pools: Arc::new(Pools::new(Arc::clone(&stash), sides)),
             stash,
             registry: Arc::default(),
             cancels: Arc::default(),
             classifier: Arc::default(),
             directory: Arc::default(),
-            counters: Arc::new(Counters::new(workers + 1)),
+            counters: Arc::new(Counters::new(sides)),
             phase,
             greetings: Mutex::new(LruCache::new(GREETINGS)),
             proofs: Mutex::default(),
-            draws: Sharded::new(workers + 1),
-            workers: all,
+            draws: Sharded::new(sides),
+            workers,
         }
     }
 

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::answer;
 use super::batch::{Read, ReadError};
+use super::counters::Stats;
 use super::directory::Entry;
 use super::exchange::Ran;
 use super::listener::{Next, Phase};
@@ -19,7 +20,7 @@ use crate::cluster::catalog::Contents;
 use crate::cluster::{SessionClock, WriteClock};
 use crate::config::model::{Destination, Limits, User};
 use crate::net::wire::{Filled, Wire};
-use crate::net::worker::{self, Seat};
+use crate::net::worker::Seat;
 use crate::pool::lease::Lease;
 use crate::pool::{CheckoutError, Pool};
 use crate::protocol::error::Report;
@@ -31,7 +32,6 @@ use crate::relay::Until;
 use crate::router::view::Busy;
 use crate::session::Session;
 use crate::session::parameters::Parameters;
-use crate::telemetry::counters::{ClientStats, Sharded};
 
 /// A server lent to this client.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub(super) struct Client {
     /// Whether the transaction at hand may have changed something.
     pub(super) dirty: bool,
     /// What clients of its database and user do.
-    pub(super) stats: Arc<Sharded<ClientStats>>,
+    pub(super) stats: Stats,
     /// The user, when it is not in the configuration but was looked up.
     pub(super) found: Option<Box<User>>,
     /// The parameters that `info` has its `application_name` from.
@@ -112,8 +112,6 @@ pub(super) struct Client {
     pub(super) counted: (u64, u64),
     /// Says which worker it belongs to.
     pub(super) seat: Seat,
-    /// The worker that its socket is registered with.
-    pub(super) worker: usize,
 }
 
 /// What ended a wait for the client's next batch.
@@ -128,7 +126,7 @@ enum Woken {
 impl Client {
     /// The last phase: serves the client until one side has had enough.
     async fn run(mut self: Box<Self>) -> Next {
-        let end = match self.settle_here() {
+        let end = match self.wire.settle() {
             Ok(()) => self.serve().await,
             Err(error) => {
                 tracing::warn!(client = %self.info.id, %error, "client connection ends: its socket cannot change workers");
@@ -154,18 +152,9 @@ impl Client {
         Phase::new(self.run())
     }
 
-    /// Has the socket registered with this worker.
-    fn settle_here(&mut self) -> std::io::Result<()> {
-        let here = worker::here();
-        if std::mem::replace(&mut self.worker, here) == here {
-            return Ok(());
-        }
-        self.wire.settle()
-    }
-
     /// Whether it has nothing to keep it, and belongs to another worker.
     fn should_move(&self) -> bool {
-        self.worker != self.services.workers.home(self.seat)
+        self.wire.worker() != self.services.workers.home(self.seat)
             && !self.is_attached()
             && self.session.status() == TransactionStatus::Idle
     }

@@ -31,10 +31,10 @@ struct Side {
 }
 
 impl Stash {
-    /// Keeps at most `bound` idle buffers for each of `workers`.
+    /// Keeps at most `bound` idle buffers on each of `sides`.
     #[must_use]
-    pub fn new(bound: usize, workers: usize) -> Self {
-        Self { sides: Sharded::new(workers + 1), bound }
+    pub fn new(bound: usize, sides: usize) -> Self {
+        Self { sides: Sharded::new(sides), bound }
     }
 
     /// An empty buffer with room for [`BUFFER`] bytes.

@@ -16,6 +16,7 @@ use tokio::io::AsyncWrite;
 
 use super::buffer::{BUFFER, Stash};
 use super::stream::Stream;
+use super::worker;
 use crate::protocol::frame::{Frame, FrameError, Framer, Incomplete, Next};
 use crate::protocol::outbox::Outbox;
 
@@ -37,6 +38,8 @@ pub struct Wire {
     torn: Torn,
     /// The last read took all there was room for: TLS may hold more that no socket event announces.
     full: bool,
+    /// The worker that the socket is registered with.
+    worker: usize,
 }
 
 /// Where in a message something ends.
@@ -58,7 +61,7 @@ pub enum Filled {
 }
 
 impl Wire {
-    /// A wire over `stream`, with `first` already read from it.
+    /// A wire over `stream`, which is registered with this thread's runtime, with `first` already read from it.
     pub fn new(stream: Stream, stash: Arc<Stash>, first: BytesMut) -> Self {
         Self {
             stream,
@@ -70,6 +73,7 @@ impl Wire {
             sent: 0,
             torn: Torn::Whole,
             full: false,
+            worker: worker::here(),
         }
     }
 
@@ -78,9 +82,15 @@ impl Wire {
         &self.stream
     }
 
-    /// Registers the socket with this thread's runtime; see [`Stream::settle`].
+    /// The worker that the socket is registered with.
+    pub const fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// Registers the socket with this thread's runtime, unless it is; see [`Stream::settle`].
     pub fn settle(&mut self) -> io::Result<()> {
-        self.stream.settle()
+        let here = worker::here();
+        if std::mem::replace(&mut self.worker, here) == here { Ok(()) } else { self.stream.settle() }
     }
 
     /// The bytes that frames point into.

@@ -84,6 +84,12 @@ impl Workers {
         self.all.len()
     }
 
+    /// How many sides there are to what each thread keeps for itself: one for each worker, and, with the number
+    /// that [`here`] gives them, one for all other threads.
+    pub fn sides(&self) -> usize {
+        self.count() + 1
+    }
+
     /// How many are in use.
     pub fn active(&self) -> usize {
         self.active.load(Ordering::Relaxed)
@@ -143,7 +149,12 @@ impl Workers {
     /// Ends all tasks, wherever they are, and waits until they have ended.
     pub async fn stop(&self) {
         let running = self.all.iter().filter_map(|worker| worker.lock().take());
-        let threads: Vec<_> = running.map(|Running { stop, thread }| (drop(stop), thread).1).collect();
+        let stopping = running.map(|Running { stop, thread }| {
+            drop(stop);
+            thread
+        });
+        // All are told before one is waited for.
+        let threads: Vec<_> = stopping.collect();
         let join = || threads.into_iter().for_each(|thread| drop(thread.join()));
         // A panic has been reported where it happened.
         let _ = tokio::task::spawn_blocking(join).await;

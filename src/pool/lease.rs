@@ -8,7 +8,6 @@ use deadpool::managed::Object;
 
 use super::Pool;
 use super::manager::{Manager, Pooled};
-use crate::net::worker;
 use crate::server::Server;
 
 /// A server lent to one client.
@@ -47,14 +46,10 @@ impl Lease {
             object.server.break_off("retired or closed by the server");
             return false;
         }
-        let here = worker::here();
-        if object.home != here {
-            if let Err(error) = object.server.wire.settle() {
-                tracing::warn!(server = %object.server.id, %error, "server closed: its socket cannot change workers");
-                object.server.break_off("cannot change workers");
-                return false;
-            }
-            object.home = here;
+        if let Err(error) = object.server.wire.settle() {
+            tracing::warn!(server = %object.server.id, %error, "server closed: its socket cannot change workers");
+            object.server.break_off("cannot change workers");
+            return false;
         }
         true
     }

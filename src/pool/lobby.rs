@@ -11,10 +11,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-/// What a client in line is told: here is a server, or why there will be none.
-pub(super) type Word<T, E> = Result<T, E>;
-
-/// `I` lies idle, and `T` or `E` is what those who wait are given.
+/// `I` lies idle; those who wait are given a `T`, or told by an `E` why there will be none.
 #[derive(Debug)]
 pub(super) struct Lobby<I, T, E> {
     state: Mutex<State<I, T, E>>,
@@ -48,7 +45,7 @@ struct Side<I, T, E> {
 struct Waiter<T, E> {
     number: u64,
     since: Instant,
-    tell: oneshot::Sender<Word<T, E>>,
+    tell: oneshot::Sender<Result<T, E>>,
 }
 
 /// Whether servers are lent.
@@ -87,7 +84,7 @@ pub(super) enum Entered<'a, I, T, E> {
     /// There was an idle server.
     Served(I),
     /// It is in line, and hears over this.
-    InLine(Place<'a, I, T, E>, oneshot::Receiver<Word<T, E>>),
+    InLine(Place<'a, I, T, E>, oneshot::Receiver<Result<T, E>>),
     /// The pool is closed.
     Closed,
 }
@@ -98,7 +95,7 @@ pub(super) enum Put<I, T, E> {
     /// It lies idle.
     Kept,
     /// Somebody has waited for it.
-    For(I, oneshot::Sender<Word<T, E>>),
+    For(I, oneshot::Sender<Result<T, E>>),
     /// The pool is closed.
     Refused(I),
 }
@@ -121,7 +118,7 @@ pub(super) enum Failed<T, E> {
     /// Nothing.
     Left,
     /// Those who wait are to be told.
-    Tell(Vec<oneshot::Sender<Word<T, E>>>),
+    Tell(Vec<oneshot::Sender<Result<T, E>>>),
 }
 
 /// What there is.
@@ -140,10 +137,10 @@ pub(super) struct Census {
 }
 
 impl<I, T, E> Lobby<I, T, E> {
-    /// Nothing idle and nobody in line, on each of `workers`.
-    pub(super) fn new(workers: usize, bounds: Bounds, gate: Gate) -> Self {
+    /// Nothing idle and nobody in line, on each of `sides`.
+    pub(super) fn new(sides: usize, bounds: Bounds, gate: Gate) -> Self {
         let side = |_| Side { idle: Vec::new(), line: VecDeque::new() };
-        let sides = (0..workers.max(1)).map(side).collect();
+        let sides = (0..sides.max(1)).map(side).collect();
         Self { state: Mutex::new(State { sides, gate, waiting: 0, last: 0, made: 0, growing: 0, bounds }) }
     }
 
@@ -190,7 +187,7 @@ impl<I, T, E> Lobby<I, T, E> {
     }
 
     /// A pair of an idle server and somebody who waits for it, as there may be after a pause.
-    pub(super) fn pair(&self, now: Instant) -> Option<(I, oneshot::Sender<Word<T, E>>)> {
+    pub(super) fn pair(&self, now: Instant) -> Option<(I, oneshot::Sender<Result<T, E>>)> {
         let mut state = self.lock();
         if state.gate != Gate::Open || state.waiting == 0 {
             return None;
@@ -233,11 +230,10 @@ impl<I, T, E> Lobby<I, T, E> {
     }
 
     /// A server that was being made exists: it is about to be put down.
-    pub(super) fn made(&self) -> Grow {
+    pub(super) fn made(&self) {
         let mut state = self.lock();
         state.growing -= 1;
         state.made += 1;
-        state.grow()
     }
 
     /// A server could not be made. Where there are others, those who wait may get one of them; where there are
@@ -257,10 +253,8 @@ impl<I, T, E> Lobby<I, T, E> {
     }
 
     /// A server is no more.
-    pub(super) fn lost(&self) -> Grow {
-        let mut state = self.lock();
-        state.made -= 1;
-        state.grow()
+    pub(super) fn lost(&self) {
+        self.lock().made -= 1;
     }
 
     /// What there is.

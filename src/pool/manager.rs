@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
+use deadpool::managed::{self, Metrics, RecycleResult};
 use rand::RngExt;
 use tokio::sync::Semaphore;
 
 use super::key::PoolKey;
 use super::registry::Servers;
 use crate::net::buffer::Stash;
-use crate::net::worker;
 use crate::server::connect::{self, ConnectError, Login};
 use crate::server::{Identity, Server};
 use crate::telemetry::counters::ServerStats;
@@ -143,8 +142,6 @@ impl Manager {
 pub struct Pooled {
     /// The server.
     pub server: Server,
-    /// The worker with whose runtime its socket is registered.
-    pub(super) home: usize,
     generation: u64,
     expires_at: Instant,
     stats: Arc<ServerStats>,
@@ -188,12 +185,12 @@ impl managed::Manager for Manager {
         let jitter = rand::rng().random_range(0.9..=1.0);
         let stats = Arc::clone(&self.stats);
         let expires_at = now + self.lifetime.mul_f64(jitter);
-        Ok(Box::new(Pooled { server, home: worker::here(), generation, expires_at, stats }))
+        Ok(Box::new(Pooled { server, generation, expires_at, stats }))
     }
 
-    /// Not reached in practice: servers that are put down lie in the lobby, not in deadpool's queue.
-    async fn recycle(&self, pooled: &mut Box<Pooled>, _: &Metrics) -> RecycleResult<CreateError> {
-        if self.may_be_lent(pooled) { Ok(()) } else { Err(RecycleError::message("retired or closed by the server")) }
+    /// Whether a server may be lent is asked when it is (`Lease::begin`); none lies in deadpool's own queue.
+    async fn recycle(&self, _: &mut Box<Pooled>, _: &Metrics) -> RecycleResult<CreateError> {
+        Ok(())
     }
 
     fn detach(&self, pooled: &mut Box<Pooled>) {

@@ -25,7 +25,7 @@ use crate::server::connect::Login;
 use crate::telemetry::counters::{PoolStats, PoolTotals, ServerStats, ServerTotals, Sharded, Tallied};
 use key::PoolKey;
 use lease::{Idle, Lease};
-use lobby::{Bounds, Entered, Failed, Gate, Grow, Lobby, Put, Word};
+use lobby::{Bounds, Entered, Failed, Gate, Grow, Lobby, Put};
 use manager::{CreateError, Making, Manager};
 use registry::Servers;
 
@@ -135,7 +135,7 @@ impl Pool {
                 Entered::Served(idle) => Lease::new(idle, Arc::clone(self)),
                 Entered::Closed => return Err(CheckoutError::Closed { key: self.key.clone() }),
                 Entered::InLine(place, told) => {
-                    self.grow(self.lobby.grow());
+                    self.grow();
                     number = Some(place.number());
                     match tokio::time::timeout_at(deadline.into(), told).await {
                         Ok(Ok(Ok(lease))) => lease,
@@ -176,7 +176,7 @@ impl Pool {
     /// Takes a server back that can be lent again: to whoever waits for it, or to lie idle.
     fn put(self: &Arc<Self>, mut idle: Idle) {
         loop {
-            match self.lobby.put(idle.object.home, idle, Instant::now) {
+            match self.lobby.put(idle.object.server.wire.worker(), idle, Instant::now) {
                 Put::Kept => return,
                 Put::Refused(idle) => return self.discard(idle),
                 Put::For(given, waiter) => match hand(waiter, Lease::new(given, Arc::clone(self))) {
@@ -190,31 +190,29 @@ impl Pool {
     /// Closes a server.
     fn discard(self: &Arc<Self>, idle: Idle) {
         drop(Object::take(idle.object));
-        self.grow(self.lobby.lost());
+        self.lobby.lost();
+        self.grow();
     }
 
     /// Makes as many servers as are wanted; whoever waits first gets the first.
-    fn grow(self: &Arc<Self>, mut wanted: Grow) {
-        while wanted == Grow::Yes {
+    fn grow(self: &Arc<Self>) {
+        while self.lobby.grow() == Grow::Yes {
             // There is none when the process ends.
             let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
             runtime.spawn(Arc::clone(self).make());
-            wanted = self.lobby.grow();
         }
     }
 
-    /// Makes servers for as long as they are wanted.
+    /// Makes a server, and tries again for as long as one is wanted and there are others to wait for.
     async fn make(self: Arc<Self>) {
         // Bounded as the lobby is; deadpool has the last word on how many there may be.
         let timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
         loop {
             match self.inner.timeout_get(&timeouts).await {
                 Ok(object) => {
-                    let wanted = self.lobby.made();
+                    self.lobby.made();
                     self.put(Idle { object, since: Instant::now() });
-                    if wanted == Grow::No {
-                        return;
-                    }
+                    return self.grow();
                 }
                 Err(error) => match self.lobby.failed() {
                     Failed::Again => tokio::time::sleep(self.manager().back_off(Instant::now())).await,
@@ -247,7 +245,7 @@ impl Pool {
                 self.put(back);
             }
         }
-        self.grow(self.lobby.grow());
+        self.grow();
     }
 
     /// Closes idle servers that are older than they may be, or that lay idle too long; keeps `min_idle`.
@@ -287,7 +285,7 @@ impl Pool {
 }
 
 /// Gives a server to `waiter`; gives it back when the waiter has gone.
-fn hand(waiter: oneshot::Sender<Word<Lease, CreateError>>, lease: Lease) -> Option<Idle> {
+fn hand(waiter: oneshot::Sender<Result<Lease, CreateError>>, lease: Lease) -> Option<Idle> {
     match waiter.send(Ok(lease)) {
         Ok(()) | Err(Err(_)) => None,
         Err(Ok(lease)) => lease.into_idle(),
@@ -319,14 +317,14 @@ pub struct Pools {
     paused: RwLock<HashSet<String>>,
     servers: Arc<Servers>,
     stash: Arc<Stash>,
-    /// How many workers borrow servers.
-    workers: usize,
+    /// How many threads borrow servers; see [`worker::Workers::sides`].
+    sides: usize,
 }
 
 impl Pools {
-    /// No pools yet, for `workers` to borrow servers from.
-    pub fn new(stash: Arc<Stash>, workers: usize) -> Self {
-        Self { all: RwLock::default(), paused: RwLock::default(), servers: Arc::default(), stash, workers }
+    /// No pools yet, for threads with so many `sides` to borrow servers from.
+    pub fn new(stash: Arc<Stash>, sides: usize) -> Self {
+        Self { all: RwLock::default(), paused: RwLock::default(), servers: Arc::default(), stash, sides }
     }
 
     /// The pool for `key`; made, or made anew, when it does not exist with these settings and this login.
@@ -361,10 +359,9 @@ impl Pools {
             key: key.clone(),
             settings: settings.clone(),
             inner,
-            // Threads that are no workers have a side, too.
-            lobby: Lobby::new(self.workers + 1, bounds, gate),
+            lobby: Lobby::new(self.sides, bounds, gate),
             retired: AtomicBool::new(false),
-            stats: Sharded::new(self.workers + 1),
+            stats: Sharded::new(self.sides),
             connections,
         });
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
@@ -459,7 +456,7 @@ impl Pools {
         let now = Instant::now();
         for pool in self.all() {
             pool.tidy(now);
-            pool.grow(pool.lobby.grow());
+            pool.grow();
         }
     }
 
