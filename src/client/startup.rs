@@ -104,11 +104,16 @@ pub async fn accept(socket: Stream, terms: Terms<'_>, deadline: Deadline) -> Res
 
 async fn open(socket: Stream, terms: Terms<'_>) -> Result<Opening, StartupError> {
     let mut stream = socket;
+    let mut arrived = 0;
     if let Stream::Tcp(tcp) = &stream {
-        let mut first = [0];
+        let mut seen = [0; FIRST];
         // Only looked at: if TLS begins here, rustls wants this byte too.
-        if tcp.peek(&mut first).await? == 1 && first[0] == TLS_HANDSHAKE {
+        let count = tcp.peek(&mut seen).await?;
+        if count > 0 && seen[0] == TLS_HANDSHAKE {
             stream = direct_tls(stream, terms).await?;
+        } else {
+            let length = startup::packet_length(&seen[..count]).ok().flatten();
+            arrived = length.map_or(0, |length| length.min(count));
         }
     }
     let (mut ssl, mut gss) = match stream {
@@ -116,7 +121,7 @@ async fn open(socket: Stream, terms: Terms<'_>) -> Result<Opening, StartupError>
         Stream::Tcp(_) | Stream::Unix(_) => (Asked::Not, Asked::Not),
     };
     loop {
-        let packet = match read_packet(&mut stream).await {
+        let packet = match read_packet(&mut stream, std::mem::take(&mut arrived)).await {
             Err(StartupError::Packet(fault)) => return Err(refuse_packet(stream, fault, terms).await),
             other => other?,
         };
@@ -149,9 +154,12 @@ enum Asked {
     Before,
 }
 
-/// Reads one packet and not a byte more: what follows may be a TLS handshake.
-async fn read_packet(stream: &mut Stream) -> Result<First, StartupError> {
-    let mut buffer = BytesMut::zeroed(4);
+/// Bytes of the first packet that are looked at before it is read; most are shorter.
+const FIRST: usize = 256;
+
+/// Reads one packet and not a byte more: what follows may be a TLS handshake. So many of its bytes are known to have `arrived`.
+async fn read_packet(stream: &mut Stream, arrived: usize) -> Result<First, StartupError> {
+    let mut buffer = BytesMut::zeroed(arrived.max(4));
     let mut filled = stream.read(&mut buffer).await?;
     if filled == 0 {
         return Err(StartupError::Closed);

@@ -11,8 +11,9 @@ use crate::telemetry::counters::Sharded;
 /// Bytes that one buffer has room for: what one read can bring.
 pub const BUFFER: usize = 16 * 1024;
 
-/// A buffer that grew beyond this for one long message is not kept.
-const KEEP: usize = 4 * BUFFER;
+/// Bytes that a read has room for while one read after the other fills its buffer. A buffer that grew beyond this
+/// for one long message is not kept.
+pub const LARGE: usize = 4 * BUFFER;
 
 /// Buffers that nobody is using, each worker's own: the last used is lent first, while the worker's cache still
 /// has it.
@@ -51,7 +52,7 @@ impl Stash {
         side.lent.fetch_sub(1, Ordering::Relaxed);
         buffer.clear();
         buffer.reserve(BUFFER);
-        if buffer.capacity() <= KEEP {
+        if buffer.capacity() <= LARGE {
             let mut idle = side.lock();
             if idle.len() < self.bound {
                 idle.push(buffer);

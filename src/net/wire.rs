@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
-use super::buffer::{BUFFER, Stash};
+use super::buffer::{BUFFER, LARGE, Stash};
 use super::stream::Stream;
 use super::worker;
 use crate::protocol::frame::{Frame, FrameError, Framer, Incomplete, Next};
@@ -211,7 +211,9 @@ impl Wire {
             }
             self.buffer = self.stash.take();
         }
-        if self.buffer.capacity() - self.buffer.len() < want.max(1) {
+        // What filled a whole buffer is likely to go on: fewer and larger reads then.
+        let want = if self.full { want.max(LARGE) } else { want.max(1) };
+        if self.buffer.capacity() - self.buffer.len() < want {
             self.buffer.reserve(want.max(BUFFER));
         }
         let (before, room) = (self.buffer.len(), self.buffer.capacity());
