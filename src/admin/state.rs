@@ -112,6 +112,8 @@ pub struct Connection {
     pub user: UserName,
     /// The database, as clients name it.
     pub database: DatabaseName,
+    /// Which replication it is for: `none`, `logical` or `physical`.
+    pub replication: &'static str,
     /// What it does.
     pub state: Activeness,
     /// The other end; `None` for a Unix socket.

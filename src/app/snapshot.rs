@@ -13,6 +13,7 @@ use crate::client::services::{Current, Served, Services};
 use crate::config::model::{Consistency, Database as Entry, PoolMode, Reads, ServerAddress};
 use crate::pool::Pool as RunningPool;
 use crate::pool::key::PoolKey;
+use crate::protocol::startup::Replication;
 use crate::router::view::{self, View};
 use crate::server::info::{ServerInfo, ServerState};
 use crate::telemetry::snapshot::{self, Clients, Cluster, Health, Node, Pins, Pool, Role, Routed, Snapshot};
@@ -248,6 +249,7 @@ fn client(info: &ClientInfo, nodes: &HashMap<ServerId, &NodeName>) -> Client {
         connection: Connection {
             user: info.user.clone(),
             database: info.database.clone(),
+            replication: info.replication.as_str(),
             state: match state {
                 ClientState::Idle => Activeness::Idle,
                 ClientState::Active => Activeness::Active,
@@ -276,6 +278,7 @@ fn server(key: &PoolKey, info: &ServerInfo, names: &HashMap<ClientId, String>) -
         connection: Connection {
             user: key.user.clone(),
             database: key.database.clone(),
+            replication: Replication::None.as_str(),
             state: match state {
                 _ if canceling => Activeness::BeingCanceled,
                 ServerState::Active => Activeness::Active,

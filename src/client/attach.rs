@@ -17,7 +17,7 @@ use crate::router::view::needs::Needs;
 use crate::router::view::{Busy, View};
 use crate::router::{self, Ask, Target, Verdict};
 use crate::server::own::OwnError;
-use crate::session::Work;
+use crate::session::{Work, pins};
 use crate::sql::classify::ReadOnly;
 use crate::sql::hint::{self, Hint};
 
@@ -116,6 +116,10 @@ impl Client {
             }
             (Work::Write(reason), _) => Wish::Primary(Reason::Write(reason)),
             (Work::Transaction, _) => Wish::Primary(Reason::Transaction),
+            // The server of its first statement is its server for good, so it has to be one for every statement.
+            (Work::Read(_), None) if self.session.pins().has(pins::Reason::SessionMode) => {
+                Wish::Primary(Reason::Pinned)
+            }
             (Work::Read(_), Some(hint::Route::Primary)) => Wish::Primary(Reason::HintPrimary),
             (Work::Read(proof), Some(hint::Route::Replica)) => Wish::Read(proof, Reason::HintReplica),
             (Work::Read(proof), None) if self.in_transaction() => Wish::Read(proof, Reason::ReadOnlyTransaction),
@@ -326,7 +330,8 @@ impl Client {
 
     /// The server is the client's from now on.
     fn hold(&mut self, lent: Lent, since: Instant) {
-        let Lent { lease, busy, node, ran, reason } = lent;
+        let Lent { mut lease, busy, node, ran, reason } = lent;
+        lease.alias = Some(self.key.process_id);
         lease.info.lend(self.info.id, since);
         self.info.active(lease.id);
         self.key.slot.lend(Arc::clone(lease.key()));
@@ -343,6 +348,8 @@ impl Client {
                 self.hold(lent, Instant::now());
                 return Ok(());
             }
+            // What others have set there may be what cannot be undone: a server without any of it will tell.
+            Err(OwnError::Refused(_)) if !lent.lease.carried.settings.is_empty() => AttachError::Lost,
             Err(OwnError::Refused(body)) => AttachError::Relayed(body),
             Err(OwnError::Lost | OwnError::Timeout) => {
                 self.served.cluster.suspect(lent.node);

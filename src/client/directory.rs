@@ -3,12 +3,13 @@
 //! Touched at login and at the end; while a client works, only its own atomics move.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::net::stream::{Encryption, Ends};
+use crate::protocol::startup::Replication;
 use crate::session::pins::Reason;
 use crate::types::{ClientId, DatabaseName, ServerId, UserName};
 
@@ -36,6 +37,8 @@ pub struct ClientInfo {
     pub ends: Ends,
     /// How its connection is encrypted, if it is.
     pub encryption: Option<Encryption>,
+    /// Which replication it is for.
+    pub replication: Replication,
     /// What it calls itself.
     application_name: Mutex<String>,
     /// When it connected.
@@ -50,7 +53,7 @@ pub struct ClientInfo {
     requested: AtomicU64,
     state: AtomicU8,
     server: AtomicU64,
-    pins: AtomicU8,
+    pins: AtomicU16,
     killed: AtomicBool,
     poked: AtomicBool,
     /// Wakes its task.
@@ -68,6 +71,8 @@ pub struct Arrival {
     pub ends: Ends,
     /// How its connection is encrypted, if it is.
     pub encryption: Option<Encryption>,
+    /// Which replication it is for.
+    pub replication: Replication,
     /// What it calls itself.
     pub application_name: String,
     /// Now.
@@ -82,6 +87,7 @@ impl ClientInfo {
             database: arrival.database,
             ends: arrival.ends,
             encryption: arrival.encryption,
+            replication: arrival.replication,
             application_name: Mutex::new(arrival.application_name),
             connected_at: arrival.now,
             prepared: AtomicUsize::new(0),
@@ -90,7 +96,7 @@ impl ClientInfo {
             requested: AtomicU64::new(0),
             state: AtomicU8::new(0),
             server: AtomicU64::new(0),
-            pins: AtomicU8::new(0),
+            pins: AtomicU16::new(0),
             killed: AtomicBool::new(false),
             poked: AtomicBool::new(false),
             waker: Mutex::new(None),
@@ -148,7 +154,7 @@ impl ClientInfo {
     /// The reasons for which it keeps its server now.
     pub fn pinned(&self, reasons: impl Iterator<Item = Reason>) {
         let position = |reason| Reason::ALL.iter().position(|other| *other == reason).unwrap_or(0);
-        let bits = reasons.fold(0u8, |bits, reason| bits | 1 << position(reason));
+        let bits = reasons.fold(0u16, |bits, reason| bits | 1 << position(reason));
         self.pins.store(bits, Ordering::Relaxed);
     }
 

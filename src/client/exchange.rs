@@ -1,21 +1,28 @@
 //! The life of a batch, in a straight line: observe, attach, relay, settle.
 
 use std::future::poll_fn;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::fast::FixedState;
+
 use super::answer::{self, Wrote};
 use super::attach::{AttachError, Orders};
-use super::task::{Attachment, Client, End, Held};
+use super::task::{Attachment, Client, End, Held, Reshaping};
 use crate::net::worker;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::relay::{self, Farewell, Hold, Outcome, Until};
 use crate::router::reason::Reason;
+use crate::server::own::OwnError;
+use crate::session::scope::{Judge, Place};
 use crate::session::{Batch, Held as Found, Intent, Plan, Standing, Tx, Work};
+use crate::sql::catalog::Catalog;
+use crate::sql::classify::Classifier;
 use crate::sql::hint::Hint;
-use crate::sql::{Effects, WriteReason};
+use crate::sql::{Analysis, Effects, WriteReason};
 
 /// Where a batch ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +34,28 @@ pub(super) enum Ran {
 }
 
 /// What a server must be asked when a pin may have begun or ended: temporary objects, advisory locks.
-const PROBE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()), \
+///
+/// All that lives in a schema depends on it: tables, functions, types.
+const PROBE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_depend \
+     WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND refobjid = pg_catalog.pg_my_temp_schema()), \
      EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())";
+
+/// What a session asks about texts.
+struct Outlook<'a> {
+    classifier: &'a Classifier,
+    catalog: &'a Catalog,
+    place: Place,
+}
+
+impl Judge for Outlook<'_> {
+    fn analyse(&mut self, text: &[u8]) -> Analysis {
+        self.classifier.analyse(text, self.catalog)
+    }
+
+    fn place(&self) -> Place {
+        self.place
+    }
+}
 
 impl Client {
     /// Serves the batch in `self.frames`.
@@ -48,17 +75,24 @@ impl Client {
             // PostgreSQL refuses while anybody is connected, and to it idle servers are somebody.
             self.services.pools.reconnect(Some(database));
         }
-        if !self.is_attached() {
+        let attached = if !self.is_attached() {
             let orders = Orders { batch: hint, session: self.setting_hint() };
             let wish = self.wish(self.confine(work, until), &orders);
             // Boxed, as all that few batches need: the futures of those that need none of it stay small.
-            let attached = match self.attach_now(wish, &orders, started) {
+            match self.attach_now(wish, &orders, started) {
                 Ok(()) => Ok(()),
                 Err(later) => Box::pin(self.attach_later(later, &orders, started)).await?,
-            };
-            if let Err(error) = attached {
-                return Box::pin(self.refuse(error, until)).await;
             }
+        } else if self.session.lacks().is_some() {
+            Box::pin(self.supply()).await
+        } else {
+            Ok(())
+        };
+        if let Err(error) = attached {
+            return Box::pin(self.refuse(error, until)).await;
+        }
+        if standing == Standing::Detached && self.session.must_forget_sequences(&plan) {
+            Box::pin(self.forget_sequences()).await;
         }
         if let (Attachment::Lent(held), false) = (&mut self.attachment, matches!(mark, Tx::Open(_))) {
             held.since = started;
@@ -115,9 +149,11 @@ impl Client {
 
     fn observe(&mut self, plan: &mut Plan) -> Intent {
         let catalog = self.contents.get();
-        let classifier = Arc::clone(&self.services.classifier);
+        let objects = FixedState::default().hash_one((self.contents.shape(), self.destination.server_user.as_str()));
+        let place = Place { objects, catalog: catalog.seed() };
+        let mut outlook = Outlook { classifier: &self.services.classifier, catalog: &catalog, place };
         let batch = Batch { buffer: self.wire.bytes(), frames: &self.frames };
-        self.session.observe(batch, plan, &mut |text| classifier.analyse(text, &catalog))
+        self.session.observe(batch, plan, &mut outlook)
     }
 
     /// A batch that is not whole cannot be repeated, so it may not be tried on a replica.
@@ -196,6 +232,9 @@ impl Client {
                 if self.session.in_doubt() {
                     Box::pin(self.resolve_doubt()).await;
                 }
+                if let Attachment::Lent(held) = &mut self.attachment {
+                    parting.add(&mut held.lease.overheard);
+                }
                 self.after(plan);
                 self.release_if_free().await;
                 poll_fn(|cx| parting.poll_send(cx, &mut self.wire)).await.map_err(|_| End::Gone)
@@ -221,12 +260,45 @@ impl Client {
     async fn resolve_doubt(&mut self) {
         let timeout = self.limits().cancel_timeout;
         let Attachment::Lent(held) = &mut self.attachment else { return };
+        // In the middle of a batch it would end the client's implicit transaction.
+        if !held.lease.replies.is_clean() {
+            return;
+        }
         let Ok(rows) = held.lease.run_own(PROBE, timeout).await else { return };
         let found = |column: usize| {
             let value = rows.first().and_then(|row| row.get(column)).and_then(Option::as_deref);
             if value == Some("f") { Found::Nothing } else { Found::Something }
         };
         self.session.resolve_doubt(found(0), found(1));
+    }
+
+    /// Gives the server that is held the settings that it lacks, between statements and where a statement may run.
+    async fn supply(&mut self) -> Result<(), AttachError> {
+        let timeout = self.limits().cancel_timeout;
+        let (Attachment::Lent(held), Some(sql)) = (&mut self.attachment, self.session.lacks()) else { return Ok(()) };
+        let replies = &held.lease.replies;
+        let quiet = replies.is_empty() && !replies.copying_in() && !replies.is_unsynced();
+        if !quiet || replies.status() == TransactionStatus::Failed {
+            return Ok(());
+        }
+        match held.lease.run_own(&sql, timeout).await {
+            Ok(_) => {
+                self.session.supplied();
+                Ok(())
+            }
+            Err(OwnError::Refused(body)) => Err(AttachError::Relayed(body)),
+            Err(OwnError::Lost | OwnError::Timeout) => Err(AttachError::Report(answer::server_lost(Wrote::Nothing))),
+        }
+    }
+
+    /// Others' `currval` must not be taken for this client's: PostgreSQL then says that there is none.
+    async fn forget_sequences(&mut self) {
+        let timeout = self.limits().cancel_timeout;
+        let Attachment::Lent(held) = &mut self.attachment else { return };
+        if held.lease.carried.last_client != Some(self.info.id) {
+            // Should it fail, the connection is lost, and the batch with it.
+            let _ = held.lease.run_own("DISCARD SEQUENCES", timeout).await;
+        }
     }
 
     /// What follows from a batch that went well.
@@ -237,6 +309,12 @@ impl Client {
         }
         if plan.effects.has(Effects::DDL) {
             self.contents.refresh();
+        }
+        if plan.effects.has(Effects::RESHAPES) || std::mem::take(&mut self.reshaping) == Reshaping::Begun {
+            self.contents.reshape();
+            if self.session.status() != TransactionStatus::Idle {
+                self.reshaping = Reshaping::Begun;
+            }
         }
         self.info.prepared.store(self.session.prepared_count(), std::sync::atomic::Ordering::Relaxed);
         self.count_traffic();
@@ -268,6 +346,7 @@ impl Client {
     pub(super) async fn release(&mut self) {
         let Attachment::Lent(mut held) = std::mem::replace(&mut self.attachment, Attachment::Detached) else { return };
         self.session.detach(&mut held.lease.carried);
+        held.lease.carried.last_client = Some(self.info.id);
         held.lease.info.prepared.store(held.lease.carried.count(), std::sync::atomic::Ordering::Relaxed);
         if !self.key.slot.give_back() {
             Box::pin(self.canceled(&mut held)).await;

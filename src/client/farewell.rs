@@ -10,9 +10,10 @@ use super::task::{Attachment, Client};
 use crate::net::wire::Filled;
 use crate::protocol::frame::{Frame, Incomplete, Next};
 use crate::protocol::frontend;
-use crate::protocol::replies::{Kind, Whose};
+use crate::protocol::replies::{Event, Kind, Whose};
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::server::Server;
+use crate::session::Session;
 use crate::session::settings::Settings;
 
 impl Client {
@@ -37,7 +38,7 @@ impl Client {
         if !server.replies.is_empty() || server.replies.copying_in() {
             self.key.slot.cancel(timeout).await;
         }
-        if server.drain().await.is_err() {
+        if server.drain(&mut self.session).await.is_err() {
             server.break_off("lost after its client left");
             return;
         }
@@ -62,7 +63,9 @@ impl Client {
 
 impl Server {
     /// Reads and drops all that it owes; ends a copy and an extended query that its client left open.
-    async fn drain(&mut self) -> std::io::Result<()> {
+    ///
+    /// The session hears of everything, so that the books of the server are true afterwards.
+    async fn drain(&mut self, session: &mut Session) -> std::io::Result<()> {
         let mut out = BytesMut::new();
         if self.wire.is_torn() {
             // A message was left half sent: no other can follow.
@@ -85,7 +88,7 @@ impl Server {
                     }
                 }
                 Next::Frame(frame) => {
-                    self.dropped(frame)?;
+                    self.dropped(frame, session)?;
                     self.wire.done();
                 }
             }
@@ -94,12 +97,23 @@ impl Server {
     }
 
     /// Takes note of a message that nobody reads.
-    fn dropped(&mut self, frame: Frame) -> std::io::Result<()> {
+    fn dropped(&mut self, frame: Frame, session: &mut Session) -> std::io::Result<()> {
         if !frame.is_start() {
             return Ok(());
         }
-        let first = frame.body(self.wire.bytes()).first().copied().unwrap_or(0);
-        while self.replies.take_answered().is_some() {}
-        self.replies.on(frame.tag, first).map(drop).map_err(|_| std::io::ErrorKind::InvalidData.into())
+        let Self { wire, replies, carried, .. } = self;
+        let body = frame.body(wire.bytes());
+        while replies.take_answered().is_some() {}
+        let heard = replies.on(frame.tag, body.first().copied().unwrap_or(0));
+        match heard.map_err(|_| std::io::ErrorKind::InvalidData)?.1 {
+            Event::Command => {
+                if let Some(note) = replies.front_note() {
+                    session.on_command(note, body, carried);
+                }
+            }
+            event => session.on_reply(event, frame.tag, body, carried),
+        }
+        while replies.take_answered().is_some() {}
+        Ok(())
     }
 }

@@ -9,10 +9,11 @@ use smallvec::SmallVec;
 
 use super::authenticate::Who;
 use super::directory::{Arrival, Place};
+use super::replication::Passage;
 use super::services::{Current, Served, Services};
 use super::startup::{self, Opening, StartupError, Terms};
-use super::task::{Attachment, Attention, Client};
-use super::{answer, authenticate};
+use super::task::{Attachment, Attention, Client, Reshaping};
+use super::{answer, authenticate, replication};
 use crate::auth::Authenticated;
 use crate::cluster::SessionClock;
 use crate::config::hba;
@@ -24,7 +25,7 @@ use crate::net::wire::Wire;
 use crate::net::worker::{self, Seat};
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
-use crate::protocol::startup::{self as packets, StartupMessage};
+use crate::protocol::startup::{self as packets, Replication, StartupMessage};
 use crate::server::own::OwnError;
 use crate::session::Session;
 use crate::session::parameters::Parameters;
@@ -191,6 +192,13 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
                 Err(_) => Next::End,
             }
         }
+        Ok(Prepared::Replication(passage)) => {
+            let Visitor { arrived, deadline, .. } = visitor;
+            Next::Phase(Phase::new(async move {
+                replication::pass(services, arrived.stream, *passage, deadline).await;
+                Next::End
+            }))
+        }
         Ok(Prepared::Console(who, arrival)) => {
             // Listed among the clients for as long as it is here.
             let _entry = services.directory.add(arrival);
@@ -216,6 +224,7 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
 
 enum Prepared {
     Client(Box<Seed>),
+    Replication(Box<Passage>),
     Console(Authenticated, Arrival),
 }
 
@@ -255,7 +264,10 @@ async fn prepare(
         ClientAddress::Tcp(address) => Some(address.ip()),
         ClientAddress::Unix => None,
     };
-    let asked = hba::Visitor { user: &user, database: &database, address, tls: stream.is_tls() };
+    let replication = message.replication().map_err(|fault| fault.report(0))?;
+    let physical = replication == Replication::Physical;
+    let of = (!physical).then_some(database.as_str());
+    let asked = hba::Visitor { user: &user, database: of, address, tls: stream.is_tls() };
     let method = current.config.auth.method(&asked).map_err(|refusal| {
         let report = Report::fatal(SqlState::INVALID_AUTHORIZATION_SPECIFICATION, refusal.to_string());
         Some(report.hint("auth.hba_file says who may log in from where."))
@@ -275,15 +287,22 @@ async fn prepare(
         database: database.into(),
         ends: stream.ends(),
         encryption: stream.encryption(),
+        replication,
         application_name: message.get("application_name").unwrap_or_default().to_owned(),
         now: Instant::now(),
     };
-    if CONSOLES.contains(&arrival.database.as_str()) {
+    if CONSOLES.contains(&arrival.database.as_str()) && replication == Replication::None {
         if is_admin {
             return Ok(Prepared::Console(who, arrival));
         }
         let words = format!("user \"{}\" may not use the admin console", arrival.user);
         return Err(Some(Report::fatal(SqlState::INSUFFICIENT_PRIVILEGE, words).hint("Add the user to admin.users.")));
+    }
+    if replication != Replication::None {
+        let (destination, served) = led(&current, found.as_deref(), &arrival)?;
+        share_proof(services, &who, &destination);
+        let opened = replication::open(services, &served, &destination, arrival, message, out).await;
+        return opened.map(|passage| Prepared::Replication(Box::new(passage))).map_err(|report| Some(fatal(report)));
     }
     let seed = welcome(services, (who, found), arrival, message, *minor).await.map_err(Some)?;
     Ok(Prepared::Client(Box::new(seed)))
@@ -306,6 +325,25 @@ async fn look_up(
     })
 }
 
+/// Where the client is led. `found` is a user who is not in the configuration.
+fn led(current: &Current, found: Option<&User>, arrival: &Arrival) -> Result<(Arc<Destination>, Arc<Served>), Report> {
+    let Arrival { user, database, replication, .. } = arrival;
+    let unknown = || Report::fatal(SqlState::INVALID_CATALOG_NAME, format!("database \"{database}\" does not exist"));
+    let known = found.or_else(|| current.config.user(user.as_str())).ok_or_else(unknown)?;
+    let destination = replication::destination_of(current, known, database, *replication).ok_or_else(unknown)?;
+    let served = current.clusters.get(&destination.cluster).cloned().ok_or_else(unknown)?;
+    Ok((destination, served))
+}
+
+/// Servers without a password of their own are logged in to with what the user has shown.
+fn share_proof(services: &Services, who: &Authenticated, destination: &Destination) {
+    if let (Some(proof), None) = (who.proof(), &destination.server_password)
+        && destination.server_user == *who.user()
+    {
+        services.proved(who.user(), proof);
+    }
+}
+
 /// Where the client is served, and what it is told first. `found` is a user who is not in the configuration.
 async fn welcome(
     services: &Arc<Services>,
@@ -315,20 +353,8 @@ async fn welcome(
     minor: u16,
 ) -> Result<Seed, Report> {
     let current = services.current.load_full();
-    if message.get("replication").is_some_and(|value| !matches!(value, "false" | "off" | "no" | "0")) {
-        let words = "replication connections are not supported";
-        return Err(Report::fatal(SqlState::FEATURE_NOT_SUPPORTED, words).hint("Connect to the server itself."));
-    }
-    let (user, database) = (arrival.user.as_str(), arrival.database.as_str());
-    let unknown = || Report::fatal(SqlState::INVALID_CATALOG_NAME, format!("database \"{database}\" does not exist"));
-    let known = found.as_deref().or_else(|| current.config.user(user));
-    let destination = known.and_then(|user| current.destination_of(user, &arrival.database)).ok_or_else(unknown)?;
-    let served = current.clusters.get(&destination.cluster).cloned().ok_or_else(unknown)?;
-    if let (Some(proof), None) = (who.proof(), &destination.server_password)
-        && destination.server_user == *who.user()
-    {
-        services.proved(who.user(), proof);
-    }
+    let (destination, served) = led(&current, found.as_deref(), &arrival)?;
+    share_proof(services, &who, &destination);
     let mut settings = Arc::new(startup_settings(message)?);
     let wait = destination.pool.wait_timeout;
     let greeting = greeting(services, &served, &destination, &mut settings);
@@ -434,6 +460,7 @@ impl Seed {
             frames: SmallVec::new(),
             pools: Vec::new(),
             dirty: false,
+            reshaping: Reshaping::None,
             stats,
             counted: (0, 0),
             seat,

@@ -14,6 +14,7 @@ mod exchange;
 mod farewell;
 pub mod listener;
 pub mod lookup;
+mod replication;
 pub mod services;
 pub mod startup;
 mod task;

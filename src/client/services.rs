@@ -242,14 +242,21 @@ impl Services {
 impl Served {
     /// The pool of `destination` on the node with index `node`.
     pub fn pool(&self, services: &Services, destination: &Destination, node: usize) -> Option<Arc<Pool>> {
-        let (name, address) = self.nodes.get(node)?;
+        let (name, _) = self.nodes.get(node)?;
         let key = PoolKey {
             cluster: destination.cluster.clone(),
             node: name.clone(),
             database: destination.server_database.clone(),
             user: destination.server_user.clone(),
         };
-        let login = Login {
+        let login = self.login(services, destination, node)?;
+        Some(services.pools.get(&key, &destination.pool, login))
+    }
+
+    /// How servers of `destination` log in to the node with index `node`.
+    pub(super) fn login(&self, services: &Services, destination: &Destination, node: usize) -> Option<Login> {
+        let (_, address) = self.nodes.get(node)?;
+        Some(Login {
             address: address.clone(),
             connector: Arc::clone(&self.connector),
             user: destination.server_user.clone(),
@@ -259,7 +266,6 @@ impl Served {
             application_name: String::new(),
             options: Vec::new(),
             timeout: destination.pool.connect_timeout,
-        };
-        Some(services.pools.get(&key, &destination.pool, login))
+        })
     }
 }

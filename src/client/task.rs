@@ -64,6 +64,16 @@ pub(super) enum Attention {
     Due,
 }
 
+/// Whether a transaction has changed definitions that others will see when it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reshaping {
+    /// It has not.
+    #[default]
+    None,
+    /// It has.
+    Begun,
+}
+
 /// Why a client's connection ends.
 #[derive(Debug)]
 pub(super) enum End {
@@ -102,6 +112,8 @@ pub(super) struct Client {
     pub(super) clock: SessionClock,
     /// Whether the transaction at hand may have changed something.
     pub(super) dirty: bool,
+    /// Whether the transaction at hand changes definitions.
+    pub(super) reshaping: Reshaping,
     /// What clients of its database and user do.
     pub(super) stats: Stats,
     /// The user, when it is not in the configuration but was looked up.

@@ -4,6 +4,7 @@
 //! Until a catalog is loaded it is empty, and then every statement that touches a relation is a write.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -18,7 +19,13 @@ pub struct Contents {
     database: DatabaseName,
     catalog: ArcSwap<Catalog>,
     wanted: mpsc::Sender<Arc<Self>>,
+    /// Which it is of all that were ever made.
+    number: u64,
+    /// How often definitions have changed, as far as it was seen.
+    reshaped: AtomicU64,
 }
+
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// Requests that may wait for the loader; one more is not needed, since a load serves all that came before it.
 const WANTED: usize = 64;
@@ -37,6 +44,16 @@ impl Contents {
     /// Replaces what is known.
     pub fn set(&self, catalog: Catalog) {
         self.catalog.store(Arc::new(catalog));
+    }
+
+    /// Something was dropped or altered, or is about to be: what was parsed before may mean something else now.
+    pub fn reshape(&self) {
+        self.reshaped.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Which database this is, and in which shape.
+    pub fn shape(&self) -> (u64, u64) {
+        (self.number, self.reshaped.load(Ordering::Acquire))
     }
 
     /// DDL was seen: asks for the catalog to be loaded anew.
@@ -70,6 +87,8 @@ impl Catalogs {
             database: database.clone(),
             catalog: ArcSwap::from_pointee(Catalog::empty()),
             wanted: self.wanted.clone(),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            reshaped: AtomicU64::new(0),
         });
         all.insert(database.clone(), Arc::clone(&contents));
         contents.refresh();

@@ -57,7 +57,7 @@ enum Name {
 enum Database {
     Named(Name),
     SameUser,
-    /// Replication connections, which Howdah has none of.
+    /// Physical replication; logical replication is of a database.
     Replication,
 }
 
@@ -72,8 +72,8 @@ enum Method {
 pub struct Visitor<'a> {
     /// The role.
     pub user: &'a str,
-    /// The database.
-    pub database: &'a str,
+    /// The database; `None` for physical replication, which is of none.
+    pub database: Option<&'a str>,
     /// Where from; `None` over a Unix socket.
     pub address: Option<IpAddr>,
     /// Whether the connection is encrypted.
@@ -90,7 +90,10 @@ impl Visitor<'_> {
     fn described(&self) -> String {
         let host = self.address.map_or_else(|| "[local]".to_owned(), |address| address.to_canonical().to_string());
         let encryption = if self.tls { "SSL encryption" } else { "no encryption" };
-        format!("host \"{host}\", user \"{}\", database \"{}\", {encryption}", self.user, self.database)
+        match self.database {
+            Some(name) => format!("host \"{host}\", user \"{}\", database \"{name}\", {encryption}", self.user),
+            None => format!("replication connection from host \"{host}\", user \"{}\", {encryption}", self.user),
+        }
     }
 }
 
@@ -99,6 +102,9 @@ impl Hba {
     pub fn method(&self, visitor: &Visitor<'_>) -> Result<AuthMethod, Refusal> {
         match self.0.iter().find(|rule| rule.fits(visitor)).map(|rule| rule.method) {
             Some(Method::Ask(method)) => Ok(method),
+            Some(Method::Reject) if visitor.database.is_none() => {
+                Err(Refusal(format!("pg_hba.conf rejects {}", visitor.described())))
+            }
             Some(Method::Reject) => Err(Refusal(format!("pg_hba.conf rejects connection for {}", visitor.described()))),
             None => Err(Refusal(format!("no pg_hba.conf entry for {}", visitor.described()))),
         }
@@ -116,10 +122,11 @@ impl Hba {
 impl Rule {
     fn fits(&self, visitor: &Visitor<'_>) -> bool {
         self.socket.fits(visitor)
-            && self.databases.iter().any(|database| match database {
-                Database::Named(name) => name.is(visitor.database),
-                Database::SameUser => visitor.database == visitor.user,
-                Database::Replication => false,
+            && self.databases.iter().any(|database| match (database, visitor.database) {
+                (Database::Named(name), Some(asked)) => name.is(asked),
+                (Database::SameUser, Some(asked)) => asked == visitor.user,
+                (Database::Replication, asked) => asked.is_none(),
+                (Database::Named(_) | Database::SameUser, None) => false,
             })
             && self.users.iter().any(|name| name.is(visitor.user))
     }
@@ -385,6 +392,7 @@ mod tests {
     /// Somebody who comes from `from`, an address or nothing, behind which `+tls` may stand.
     fn visitor<'a>(user: &'a str, database: &'a str, from: &str) -> Visitor<'a> {
         let address = from.trim_end_matches("+tls");
+        let database = (database != "(physical)").then_some(database);
         Visitor { user, database, address: address.parse().ok(), tls: address != from }
     }
 
@@ -423,6 +431,8 @@ mod tests {
             // An IPv4 client of a socket that listens on both.
             ("you", "x", "::ffff:192.168.1.7", Some(Trust)),
             ("you", "replication", "172.16.0.1", None),
+            ("you", "(physical)", "172.16.0.1", Some(Trust)),
+            ("app", "(physical)", "192.168.1.7+tls", Some(Trust)),
         ] {
             let visitor = visitor(user, database, from);
             assert_eq!(hba.method(&visitor).ok(), expected, "{visitor:?}");
@@ -482,7 +492,7 @@ mod tests {
             let prefixed = parse(&format!("host all all {address}/{length} trust")).unwrap();
             let masked = parse(&format!("host all all {address} {mask} trust")).unwrap();
             prop_assert_eq!(&prefixed, &masked);
-            let visitor = Visitor { user: "u", database: "d", address: Some(IpAddr::from(other.to_be_bytes())), tls: false };
+            let visitor = Visitor { user: "u", database: Some("d"), address: Some(IpAddr::from(other.to_be_bytes())), tls: false };
             let inside = length == 0 || (other ^ address.to_bits()) >> (32 - length) == 0;
             prop_assert_eq!(prefixed.method(&visitor).is_ok(), inside);
         }

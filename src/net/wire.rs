@@ -17,7 +17,7 @@ use tokio::io::AsyncWrite;
 use super::buffer::{BUFFER, LARGE, Stash};
 use super::stream::Stream;
 use super::worker;
-use crate::protocol::frame::{Frame, FrameError, Framer, Incomplete, Next};
+use crate::protocol::frame::{Frame, FrameError, Framer, HEADER, Incomplete, Next};
 use crate::protocol::outbox::Outbox;
 
 /// A Terminate message.
@@ -96,6 +96,11 @@ impl Wire {
     /// The bytes that frames point into.
     pub fn bytes(&self) -> &[u8] {
         &self.buffer
+    }
+
+    /// The body of `frame`, as far as it is here.
+    pub fn body_mut(&mut self, frame: Frame) -> &mut [u8] {
+        self.buffer.get_mut(frame.start + HEADER..frame.end()).unwrap_or_default()
     }
 
     /// Bytes read that are not yet framed.

@@ -83,10 +83,10 @@ pub enum Event<N> {
     Done(Option<N>),
     /// One statement of the Query at the front is done; its entry stays.
     Command,
-    /// The entry at the front failed. The notes of it and of all that the server skips, last first.
-    Failed(Vec<N>),
-    /// A `Kind::Refused` failed as it should; notes as for `Failed`.
-    Refused(Vec<N>),
+    /// The entry at the front failed.
+    Failed(Failure<N>),
+    /// A `Kind::Refused` failed as it should.
+    Refused(Failure<N>),
     /// The server is ready.
     Ready(TransactionStatus),
     /// The server waits for `CopyData`.
@@ -95,6 +95,15 @@ pub enum Event<N> {
     Parameter,
     /// A message outside any exchange: a notice or a notification.
     Asynchronous,
+}
+
+/// What failed, and what the server passes over because of it.
+#[derive(Debug)]
+pub struct Failure<N> {
+    /// The note of the entry that failed.
+    pub failed: Option<N>,
+    /// The notes of the entries that are passed over, last first.
+    pub skipped: Vec<N>,
 }
 
 /// A message that cannot come here; the connection must be closed.
@@ -300,7 +309,7 @@ impl<N> Replies<N> {
     /// A message though nothing was asked: only a farewell is allowed.
     fn unasked(tag: u8) -> Result<(Verdict, Event<N>), Unexpected> {
         if tag == tag::ERROR_RESPONSE {
-            return Ok((Verdict::Relay, Event::Failed(Vec::new())));
+            return Ok((Verdict::Relay, Event::Failed(Failure { failed: None, skipped: Vec::new() })));
         }
         Err(Unexpected { tag })
     }
@@ -335,20 +344,22 @@ impl<N> Replies<N> {
 
     fn failed(&mut self, kind: Kind) -> Event<N> {
         self.copying_in = false;
-        let mut notes = Vec::new();
         if matches!(kind, Kind::Query | Kind::Function | Kind::Sync) {
             // `ReadyForQuery` still follows and ends the entry. A Sync fails when the commit does.
-            notes.extend(self.queue.front_mut().and_then(|entry| entry.note.take()));
-            return Event::Failed(notes);
+            let failed = self.queue.front_mut().and_then(|entry| entry.note.take());
+            return Event::Failed(Failure { failed, skipped: Vec::new() });
         }
+        let failed = self.queue.pop_front().and_then(|entry| entry.note);
+        let mut skipped = Vec::new();
         while self.queue.front().is_some_and(|entry| entry.kind != Kind::Sync) {
-            notes.extend(self.queue.pop_front().and_then(|entry| entry.note));
+            skipped.extend(self.queue.pop_front().and_then(|entry| entry.note));
         }
         if self.queue.is_empty() {
             self.sync = Sync::Skipping;
         }
-        notes.reverse();
-        if kind == Kind::Refused { Event::Refused(notes) } else { Event::Failed(notes) }
+        skipped.reverse();
+        let failure = Failure { failed, skipped };
+        if kind == Kind::Refused { Event::Refused(failure) } else { Event::Failed(failure) }
     }
 }
 
@@ -403,8 +414,8 @@ mod tests {
             replies.expect(*kind, *whose, Some(note));
         }
         assert!(matches!(replies.on(b'1', 0), Ok((Verdict::Relay, Event::Done(Some(0))))));
-        let Ok((Verdict::Relay, Event::Failed(notes))) = replies.on(b'E', 0) else { panic!() };
-        assert_eq!(notes, [3, 2, 1]);
+        let Ok((Verdict::Relay, Event::Failed(failure))) = replies.on(b'E', 0) else { panic!() };
+        assert_eq!((failure.failed, &failure.skipped[..]), (Some(1), &[3, 2][..]));
         assert!(replies.take_answered().is_none());
         assert!(matches!(replies.on(b'Z', b'E'), Ok((Verdict::Relay, Event::Ready(TransactionStatus::Failed)))));
         assert!(!replies.is_empty() && !replies.is_clean());

@@ -80,6 +80,47 @@ pub enum Fault {
     /// No `user`, or an empty one.
     #[error("no PostgreSQL user name specified in startup packet")]
     NoUser,
+    /// A value of `replication` that is neither a truth value nor `database`.
+    #[error("invalid value for parameter \"replication\": \"{0}\"")]
+    Replication(String),
+}
+
+/// Which replication a connection is for (protocol chapter "Streaming Replication Protocol").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replication {
+    /// None: it is an ordinary one.
+    #[default]
+    None,
+    /// Of the whole cluster: `replication=true`.
+    Physical,
+    /// Of a database: `replication=database`.
+    Logical,
+}
+
+impl Replication {
+    /// The word in SHOW CLIENTS.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Physical => "physical",
+            Self::Logical => "logical",
+        }
+    }
+
+    /// The value of the startup parameter (`ProcessStartupPacket`, src/backend/postmaster/postmaster.c).
+    fn parse(value: &str) -> Option<Self> {
+        let value = value.to_ascii_lowercase();
+        let begins = |words: &[&str], least: usize| {
+            value.len() >= least && words.iter().any(|word| word.starts_with(value.as_str()))
+        };
+        match value.as_str() {
+            "database" => Some(Self::Logical),
+            // `parse_bool` takes any beginning of a word that can be of no other.
+            _ if value == "1" || begins(&["true", "yes"], 1) || value == "on" => Some(Self::Physical),
+            _ if value == "0" || begins(&["false", "no"], 1) || begins(&["off"], 2) => Some(Self::None),
+            _ => None,
+        }
+    }
 }
 
 impl Fault {
@@ -90,6 +131,8 @@ impl Fault {
                 let message = format!("{self}: server supports 3.0 to 3.{max_minor}");
                 Report::fatal(SqlState::FEATURE_NOT_SUPPORTED, message)
             }
+            Self::Replication(_) => Report::fatal(SqlState::INVALID_PARAMETER_VALUE, self.to_string())
+                .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\"."),
             Self::NoUser => Report::fatal(SqlState::INVALID_AUTHORIZATION_SPECIFICATION, self.to_string()),
             Self::Length | Self::Layout | Self::CancelLength | Self::Encoding(_) => {
                 Report::fatal(SqlState::PROTOCOL_VIOLATION, self.to_string())
@@ -196,6 +239,12 @@ impl StartupMessage {
     /// The database that it wants: the role's name when none is given.
     pub fn database(&self) -> &str {
         self.get("database").filter(|name| !name.is_empty()).unwrap_or_else(|| self.user())
+    }
+
+    /// Which replication it is for.
+    pub fn replication(&self) -> Result<Replication, Fault> {
+        let value = self.get("replication").unwrap_or("false");
+        Replication::parse(value).ok_or_else(|| Fault::Replication(value.to_owned()))
     }
 
     /// The version that will be spoken when `max_minor` is the newest offered.
@@ -337,6 +386,22 @@ mod tests {
     fn message(minor: u16, parameters: &[(&str, &str)]) -> StartupMessage {
         let parameters = parameters.iter().map(|&(name, value)| (name.into(), value.into())).collect();
         StartupMessage { minor, parameters }
+    }
+
+    #[test]
+    fn replication_is_asked_for_in_postgresqls_words() {
+        let of = |value| message(0, &[("user", "u"), ("replication", value)]).replication();
+        for value in ["true", "T", "yes", "y", "on", "1"] {
+            assert_eq!(of(value), Ok(Replication::Physical), "{value}");
+        }
+        for value in ["false", "fa", "no", "off", "of", "0"] {
+            assert_eq!(of(value), Ok(Replication::None), "{value}");
+        }
+        assert_eq!(of("Database"), Ok(Replication::Logical));
+        for value in ["", "o", "2", "databases", "truth"] {
+            assert_eq!(of(value), Err(Fault::Replication(value.to_owned())), "{value}");
+        }
+        assert_eq!(message(0, &[("user", "u")]).replication(), Ok(Replication::None));
     }
 
     /// Every prefix is incomplete, the whole is `expected`, and what follows is left alone.

@@ -25,6 +25,15 @@ pub(super) enum Fault {
 /// An ErrorResponse or NoticeResponse longer than this streams through: its first fields tell what must be known.
 const OPENED: usize = 8 * 1024;
 
+/// Whether an error proves that a server has, or lacks, a statement of Howdah's against what is known of it.
+fn is_out_of_step(failed: Option<&Note>, code: Option<SqlState>) -> bool {
+    match failed {
+        Some(Note::Bound(_)) => code == Some(SqlState::INVALID_SQL_STATEMENT_NAME),
+        Some(Note::Supplied(_) | Note::Parsed { sent: Some(_), .. }) => code == Some(SqlState::DUPLICATE_PSTATEMENT),
+        _ => false,
+    }
+}
+
 impl Relay<'_> {
     /// Deals with all that the server has sent.
     pub(super) fn downstream(&mut self) -> Result<(), Fault> {
@@ -78,17 +87,22 @@ impl Relay<'_> {
                     return Ok(Verdict::Swallow);
                 }
             }
-            Event::Failed(notes) => {
+            Event::Failed(failure) => {
                 let fields = ErrorFields::parse(body);
                 // The one refusal that must reach the client: it has to prepare the statement anew.
                 let outdated = fields.code == Some(SqlState::FEATURE_NOT_SUPPORTED) && fields.routine == OUTDATED;
                 self.error = fields.code.filter(|_| !outdated);
                 if outdated {
-                    self.session.outdated(&notes);
+                    self.session.outdated(&failure);
                 }
                 self.fatal |= fields.is_fatal();
-                let ours = notes.iter().any(|note| matches!(note, Note::Begin));
-                self.session.on_reply(Event::Failed(notes), frame.tag, body, carried);
+                let ours = matches!(failure.failed, Some(Note::Begin));
+                let out_of_step = is_out_of_step(failure.failed.as_ref(), fields.code);
+                self.session.on_reply(Event::Failed(failure), frame.tag, body, carried);
+                if out_of_step {
+                    // It does not hold what its books say: whoever comes next gets another.
+                    self.server.break_off("does not hold the statements that it should");
+                }
                 if ours {
                     // The transaction that the client believes in could not begin: nothing may follow.
                     self.fatal = true;
@@ -96,15 +110,18 @@ impl Relay<'_> {
                     return Ok(self.relay(frame, Verdict::Relay));
                 }
             }
-            Event::Refused(notes) => {
-                self.refuse(&notes);
+            Event::Refused(failure) => {
+                self.refuse(failure.failed.as_ref());
                 let Server { wire, carried, .. } = &mut *self.server;
                 let body = frame.body(wire.bytes());
-                self.session.on_reply(Event::Refused(notes), frame.tag, body, carried);
+                self.session.on_reply(Event::Refused(failure), frame.tag, body, carried);
             }
             Event::Done(note) if self.hold == Hold::Answers => self.held_notes.extend(note),
             Event::Done(_) | Event::Ready(_) | Event::Asynchronous => {
                 self.session.on_reply(event, frame.tag, body, carried);
+                if frame.tag == tag::NOTIFICATION_RESPONSE {
+                    self.server.rename_notifier(frame);
+                }
             }
         }
         Ok(self.relay(frame, verdict))

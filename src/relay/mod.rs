@@ -18,7 +18,7 @@ use crate::net::wire::{Filled, Torn, Wire};
 use crate::protocol::error::Report;
 use crate::protocol::frame::Frame;
 use crate::protocol::outbox::Outbox;
-use crate::protocol::replies::{Event, Verdict};
+use crate::protocol::replies::{Event, Failure, Verdict};
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::backend as tag;
 use crate::server::Server;
@@ -80,6 +80,14 @@ pub struct Parting {
 }
 
 impl Parting {
+    /// Adds what the server has said to the client meanwhile.
+    pub fn add(&mut self, overheard: &mut BytesMut) {
+        if !overheard.is_empty() {
+            self.outbox.make(|out| out.extend_from_slice(overheard));
+            overheard.clear();
+        }
+    }
+
     /// Sends it, and gives its buffer back when it is done with.
     pub fn poll_send(&mut self, cx: &mut Context<'_>, client: &mut Wire) -> Poll<std::io::Result<()>> {
         let sent = ready!(client.poll_send(cx, &mut self.outbox, &self.buffer));
@@ -195,6 +203,10 @@ impl Relay<'_> {
         let ends = frames.last().is_none_or(|frame| frame.is_end());
         self.server.wire.tear(if ends { Torn::Whole } else { Torn::Midway });
         let told = &mut self.down;
+        if !self.server.overheard.is_empty() {
+            let overheard = std::mem::take(&mut self.server.overheard);
+            told.make(|out| out.extend_from_slice(&overheard));
+        }
         self.session.catch_up(&mut self.server.carried, |name, value| {
             told.make(|out| crate::protocol::backend::parameter_status(out, name, value));
         });
@@ -264,8 +276,8 @@ impl Relay<'_> {
         if self.hold == Hold::Answers && self.heard == Heard::Nothing {
             return self.elsewhere();
         }
-        let notes = self.server.replies.abandon();
-        self.session.undo(notes, &mut self.server.carried);
+        let failure = Failure { failed: None, skipped: self.server.replies.abandon() };
+        self.session.undo(failure, &mut self.server.carried);
         let farewell = if self.fatal { Farewell::Relayed } else { Farewell::None };
         let mut parting = self.part();
         if poll_fn(|cx| parting.poll_send(cx, self.client)).await.is_err() {
@@ -288,13 +300,11 @@ impl Relay<'_> {
         }
     }
 
-    fn refuse(&mut self, notes: &[Note]) {
-        let report = notes.iter().rev().find_map(|note| match note {
-            Note::Refused(report) => Some((**report).clone()),
-            _ => None,
-        });
-        let report = report.unwrap_or_else(|| Report::error(SqlState::INTERNAL_ERROR, "refused"));
-        self.down.make(|out| report.encode(out));
+    fn refuse(&mut self, note: Option<&Note>) {
+        match note {
+            Some(Note::Refused(report)) => self.down.make(|out| report.encode(out)),
+            _ => self.down.make(|out| Report::error(SqlState::INTERNAL_ERROR, "refused").encode(out)),
+        }
     }
 }
 

@@ -137,21 +137,22 @@ impl Slot {
             }
         };
         key.canceling.store(true, Ordering::Relaxed);
-        let _back = BackToRunning(self);
+        let _back = BackToRunning(self, Arc::clone(&key));
         let sent = connect::cancel(&key.peer, &key.connector, key.process_id, &key.key, Deadline::after(timeout)).await;
         if sent.is_ok() { Canceled::Sent } else { Canceled::Failed }
     }
 }
 
 /// Ends `Canceling`, also when the cancel's future is dropped.
-struct BackToRunning<'a>(&'a Slot);
+struct BackToRunning<'a>(&'a Slot, Arc<ServerKey>);
 
 impl Drop for BackToRunning<'_> {
     fn drop(&mut self) {
+        self.1.canceling.store(false, Ordering::Relaxed);
         let mut state = self.0.lock();
-        if let State::Canceling(key) = std::mem::take(&mut *state) {
-            key.canceling.store(false, Ordering::Relaxed);
-            *state = State::Running(key);
+        // Another server may have been lent meanwhile: it stays.
+        if matches!(*state, State::Canceling(_)) {
+            *state = State::Running(Arc::clone(&self.1));
         }
         drop(state);
         self.0.canceled.notify_waiters();

@@ -20,6 +20,7 @@ use bytes::BytesMut;
 use crate::net::buffer::Stash;
 use crate::net::tls::Connector;
 use crate::net::wire::Wire;
+use crate::protocol::frame::Frame;
 use crate::protocol::replies::Replies;
 use crate::session::Note;
 use crate::session::carried::Carried;
@@ -46,6 +47,10 @@ pub struct Server {
     pub carried: Carried,
     /// What others see of it.
     pub info: Arc<ServerInfo>,
+    /// Notifications that came while Howdah asked something itself: its client's, word for word.
+    pub overheard: BytesMut,
+    /// What the client that it is lent to takes its process id to be.
+    pub alias: Option<i32>,
     key: Arc<ServerKey>,
     broken: Option<&'static str>,
 }
@@ -88,6 +93,8 @@ impl Server {
             replies: Replies::default(),
             carried: Carried::new(Arc::new(parameters), identity.prepared_statements),
             info,
+            overheard: BytesMut::new(),
+            alias: None,
             key,
             broken: None,
         }
@@ -96,6 +103,16 @@ impl Server {
     /// What it takes to cancel what runs here.
     pub const fn key(&self) -> &Arc<ServerKey> {
         &self.key
+    }
+
+    /// Has a NotificationResponse name the client by the process id that it was given, if it is from itself.
+    pub fn rename_notifier(&mut self, frame: Frame) {
+        if let Some(alias) = self.alias
+            && let Some(process_id) = self.wire.body_mut(frame).first_chunk_mut::<4>()
+            && *process_id == self.key.process_id.to_be_bytes()
+        {
+            *process_id = alias.to_be_bytes();
+        }
     }
 
     /// Marks it as unfit for anybody, and why.

@@ -7,6 +7,7 @@ use lru::LruCache;
 use super::parameters::Parameters;
 use super::registry::Statement;
 use super::settings::{Ledger, Settings};
+use crate::types::ClientId;
 
 /// Settings and prepared statements on one server.
 #[derive(Debug)]
@@ -23,7 +24,13 @@ pub struct Carried {
     capacity: usize,
     /// Which text its unnamed statement has.
     pub unnamed: Option<u64>,
+    /// To whom it was lent last.
+    pub last_client: Option<ClientId>,
 }
+
+/// The named statements of a server.
+#[derive(Debug)]
+pub struct Kept(LruCache<u64, Arc<Statement>>);
 
 impl Carried {
     /// A new server's, which keeps at most `capacity` statements.
@@ -32,7 +39,15 @@ impl Carried {
         // Unbounded as a table, so that it grows with use and never forgets on its own: `remember` bounds it.
         let startup = Arc::<Settings>::default();
         let settings = Arc::clone(&startup);
-        Self { startup, settings, parameters, statements: LruCache::unbounded(), capacity, unnamed: None }
+        Self {
+            startup,
+            settings,
+            parameters,
+            statements: LruCache::unbounded(),
+            capacity,
+            unnamed: None,
+            last_client: None,
+        }
     }
 
     /// The settings over the course of the transactions of a client that it is lent to.
@@ -68,6 +83,16 @@ impl Carried {
     /// Takes note that no named statement is there.
     pub fn forget_all(&mut self) {
         self.statements.clear();
+    }
+
+    /// Takes note that no named statement is there; gives what was, should it turn out otherwise.
+    pub fn take_all(&mut self) -> Kept {
+        Kept(std::mem::replace(&mut self.statements, LruCache::unbounded()))
+    }
+
+    /// What was taken by [`Self::take_all`] is still there.
+    pub fn put_back(&mut self, kept: Kept) {
+        self.statements = kept.0;
     }
 
     /// How many named statements are there.

@@ -1,19 +1,18 @@
 //! What statements that took effect mean for the session: settings, pins, names.
 
-use super::Session;
-use super::carried::Carried;
 use super::pins::Reason;
 use super::settings::{Ledger, Value};
+use super::{Held, Session, Tx};
 use crate::sql::Effects;
 use crate::sql::command::{Command, Parsed, Scope, Value as Argument};
 
 impl Session {
     /// A statement took effect; `body` is that of its `CommandComplete`.
-    pub(super) fn completed(&mut self, statement: &Parsed, effects: Effects, body: &[u8], carried: &mut Carried) {
+    pub(super) fn completed(&mut self, statement: &Parsed, effects: Effects, body: &[u8]) {
         for call in &statement.set_configs {
-            self.apply(call, body, carried);
+            self.apply(call, body);
         }
-        self.apply(&statement.command, body, carried);
+        self.apply(&statement.command, body);
         self.took_effect(effects);
     }
 
@@ -34,7 +33,7 @@ impl Session {
         }
     }
 
-    fn apply(&mut self, command: &Command, body: &[u8], carried: &mut Carried) {
+    fn apply(&mut self, command: &Command, body: &[u8]) {
         match command {
             Command::Commit { .. } if body.starts_with(b"COMMIT") => self.committed(),
             Command::PrepareTransaction if body.starts_with(b"PREPARE TRANSACTION") => self.committed(),
@@ -45,28 +44,28 @@ impl Session {
                 self.failed = false;
                 self.each_ledger(|ledger| ledger.rollback_to(name));
             }
+            // Of the transaction, whichever way they are set.
+            Command::Set { name, .. } if name.starts_with("transaction_") => {}
             Command::Set { scope: Scope::Session, name, value } => match value {
                 Some(value) => self.each_ledger(|ledger| ledger.set(name, Value::Sql(value.as_str().into()))),
                 None => self.each_ledger(|ledger| ledger.reset(name)),
             },
+            Command::Set { scope: Scope::Local, .. } if self.tx != Tx::Idle => self.strays = Held::Something,
             Command::SetConfig { name, value, is_local } => self.set_config(name, value, is_local),
             Command::Reset(name) => self.each_ledger(|ledger| ledger.reset(name)),
             Command::ResetAll => self.each_ledger(Ledger::reset_all),
             Command::DiscardAll => {
                 self.each_ledger(Ledger::discard_all);
-                self.statements.clear();
                 self.pins.discard_all();
-                carried.forget_all();
             }
             Command::DeallocateAll => {
-                self.statements.clear();
+                self.prepared_may_have_lasted();
                 self.pins.deallocate_all();
-                carried.forget_all();
             }
-            Command::Deallocate { name, .. } => match self.statements.remove(name.as_bytes()) {
-                Some(statement) => carried.forget(statement.id),
-                None => self.pins.deallocate(name),
-            },
+            Command::Deallocate { name, .. } => {
+                self.prepared_may_have_lasted();
+                self.pins.deallocate(name);
+            }
             other => self.apply_pin(other),
         }
     }
@@ -98,6 +97,14 @@ impl Session {
         }
     }
 
+    /// What a statement that SQL prepared has done when it was executed was not looked at: the pin ends, and the
+    /// server is asked.
+    fn prepared_may_have_lasted(&mut self) {
+        if self.pins.has(Reason::Prepare) {
+            self.took_effect(Effects::ADVISORY_LOCK.with(Effects::TEMPORARY));
+        }
+    }
+
     fn remember_transactional(&mut self) {
         if self.before.is_none() {
             self.before = Some(Box::new(self.pins.transactional()));
@@ -119,6 +126,8 @@ impl Session {
         if is_false(is_local) {
             let name = name.to_ascii_lowercase();
             self.each_ledger(|ledger| ledger.set(&name, Value::Text(value.as_str().into())));
+        } else {
+            self.strays = Held::Something;
         }
     }
 }

@@ -48,8 +48,15 @@ impl Upstream<'_> {
         }
         let name = &statement.server_name;
         self.out.make(|out| frontend::put_parse(out, name.as_bytes(), &statement.text, &statement.types));
-        self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::Supplied(Some(statement.id))));
+        self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::Supplied(statement.id)));
         self.remember(statement);
+    }
+
+    /// Makes room for a Parse of `statement`, which the server has.
+    fn replace(&mut self, statement: &Arc<Statement>) {
+        self.out.make(|out| frontend::put_object(out, tag::CLOSE, Object::Statement, statement.server_name.as_bytes()));
+        self.replies.expect(Kind::Close, Whose::Ours, Some(Note::Evicted(Arc::clone(statement))));
+        self.carried.forget(statement.id);
     }
 
     fn supply_unnamed(&mut self, statement: &Statement) {
@@ -57,8 +64,8 @@ impl Upstream<'_> {
             return;
         }
         self.out.make(|out| frontend::put_parse(out, b"", &statement.text, &statement.types));
-        self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::Supplied(None)));
-        self.carried.unnamed = Some(statement.id);
+        let held = self.carried.unnamed.replace(statement.id);
+        self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::SuppliedUnnamed(held)));
     }
 
     fn remember(&mut self, statement: &Arc<Statement>) {
@@ -109,7 +116,8 @@ impl Session {
             tag::CLOSE => self.encode_close(frame, body, up),
             tag::EXECUTE => {
                 up.relay(frame);
-                up.expect(Kind::Execute, self.executed(body));
+                let note = self.executed(body, up.carried);
+                up.expect(Kind::Execute, note);
             }
             tag::SYNC => {
                 up.relay(frame);
@@ -179,10 +187,14 @@ impl Session {
             return;
         }
         self.statements.insert(name.into(), Arc::clone(statement));
-        // In a failed transaction even a known statement must not be said to be parsed.
-        if self.tx != Tx::Open(TransactionStatus::Failed) && up.carried.has(statement.id) {
-            up.expect(Kind::Answered(answer::PARSE_COMPLETE), Some(Note::Parsed { name: name.into(), sent: None }));
-            return;
+        if up.carried.has(statement.id) {
+            // In a failed transaction even a known statement must not be said to be parsed, unless it ends it.
+            if self.tx == Tx::Open(TransactionStatus::Failed) {
+                up.replace(statement);
+            } else {
+                up.expect(Kind::Answered(answer::PARSE_COMPLETE), Some(Note::Parsed { name: name.into(), sent: None }));
+                return;
+            }
         }
         let server_name = &statement.server_name;
         up.out.make(|out| frontend::put_parse(out, server_name.as_bytes(), &statement.text, &statement.types));
@@ -199,9 +211,9 @@ impl Session {
             }
             None => up.relay(frame),
         }
-        self.unnamed = Some(Arc::clone(statement));
-        up.carried.unnamed = Some(statement.id);
-        up.expect(Kind::Parse, Some(Note::Unnamed));
+        let before = self.unnamed.replace(Arc::clone(statement));
+        let held = up.carried.unnamed.replace(statement.id);
+        up.expect(Kind::Parse, Some(Note::Unnamed { before, held }));
     }
 
     fn encode_bind(&mut self, frame: Frame, length: usize, body: &[u8], up: &mut Upstream<'_>) {
@@ -252,19 +264,24 @@ impl Session {
             refuse(unknown_statement(name), up);
             return;
         }
-        match statement {
+        let note = match statement {
             Some(([], statement)) => {
                 up.supply_unnamed(&statement);
                 up.relay(frame);
+                None
             }
             Some((_, statement)) => {
                 up.supply(&statement);
                 let name = &statement.server_name;
                 up.out.make(|out| frontend::put_object(out, tag::DESCRIBE, Object::Statement, name.as_bytes()));
+                Some(Note::Bound(statement))
             }
-            None => up.relay(frame),
-        }
-        up.expect(Kind::Describe, None);
+            None => {
+                up.relay(frame);
+                None
+            }
+        };
+        up.expect(Kind::Describe, note);
     }
 
     fn encode_close(&mut self, frame: Frame, body: &[u8], up: &mut Upstream<'_>) {
@@ -278,11 +295,16 @@ impl Session {
         };
         let Some(statement) = self.statements.remove(name) else {
             if name.is_empty() {
-                self.unnamed = None;
-                up.carried.unnamed = None;
+                let (before, held) = (self.unnamed.take(), up.carried.unnamed.take());
+                up.relay(frame);
+                up.expect(Kind::Close, Some(Note::Unnamed { before, held }));
+            } else if is_strange(name, up.carried) {
+                // Closing what is not there is no error; what is there is others'.
+                up.expect(Kind::Answered(answer::CLOSE_COMPLETE), None);
+            } else {
+                up.relay(frame);
+                up.expect(Kind::Close, None);
             }
-            up.relay(frame);
-            up.expect(Kind::Close, None);
             return;
         };
         // The text stays on the server for whoever prepares it next.
@@ -294,11 +316,12 @@ impl Session {
     }
 
     /// What to remember of an Execute.
-    fn executed(&self, body: &[u8]) -> Option<Note> {
+    fn executed(&mut self, body: &[u8], carried: &mut Carried) -> Option<Note> {
         let portal = self.portals.get(frontend::execute(body).ok()?)?;
-        let effects = portal.statement.analysis.effects;
+        let effects = portal.statement.effects();
         let statement = portal.parsed.clone().unwrap_or(Parsed { command: Command::Other, set_configs: Vec::new() });
-        Some(Note::Executed { statement, effects })
+        let forgotten = self.forget(&statement.command, carried);
+        Some(Note::Executed { statement, effects, forgotten })
     }
 }
 

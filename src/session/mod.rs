@@ -17,6 +17,7 @@ mod observe;
 pub mod parameters;
 pub mod pins;
 pub mod registry;
+pub mod scope;
 pub mod settings;
 
 #[cfg(test)]
@@ -29,12 +30,12 @@ use foldhash::fast::RandomState;
 
 use crate::auth::Authenticated;
 use crate::protocol::error::Report;
-use crate::protocol::replies::Event;
+use crate::protocol::replies::{Event, Failure};
 use crate::protocol::tag::{TransactionStatus, backend as tag};
 use crate::protocol::text::split_cstr;
 use crate::sql::Effects;
-use crate::sql::command::{Parsed, TransactionModes};
-use carried::Carried;
+use crate::sql::command::{Command, Parsed, TransactionModes};
+use carried::{Carried, Kept};
 pub use observe::{Batch, Intent, Plan, Standing, Work};
 use parameters::Parameters;
 use pins::{Pins, Reason};
@@ -62,10 +63,17 @@ pub enum Note {
         /// The statement, when the server was asked to parse it too.
         sent: Option<u64>,
     },
-    /// The client's Parse of the unnamed statement.
-    Unnamed,
+    /// The client's Parse or Close of the unnamed statement; undone by what there was before.
+    Unnamed {
+        /// The client's.
+        before: Option<Arc<Statement>>,
+        /// The server's.
+        held: Option<u64>,
+    },
     /// A Parse of ours that gives the server a statement that the client believes is there.
-    Supplied(Option<u64>),
+    Supplied(u64),
+    /// The same for the unnamed statement; undone by what the server had before.
+    SuppliedUnnamed(Option<u64>),
     /// The client's Close of a named statement.
     Closed {
         /// The client's name.
@@ -73,7 +81,7 @@ pub enum Note {
         /// What it meant.
         statement: Arc<Statement>,
     },
-    /// A Bind of a named statement.
+    /// A Bind or Describe of a named statement.
     Bound(Arc<Statement>),
     /// A Close of ours that makes room.
     Evicted(Arc<Statement>),
@@ -83,9 +91,36 @@ pub enum Note {
         statement: Parsed,
         /// What else the session must know of it.
         effects: Effects,
+        /// The statements that it deallocates.
+        forgotten: Option<Box<Forgotten>>,
     },
     /// Something that Howdah refuses, in PostgreSQL's words.
     Refused(Box<Report>),
+}
+
+/// Named statements that are no more once a message has succeeded. They are forgotten when it is sent, because the
+/// messages that are sent behind it must find them gone.
+#[derive(Debug)]
+pub enum Forgotten {
+    /// One.
+    One {
+        /// The client's name.
+        name: Box<[u8]>,
+        /// What it meant.
+        statement: Arc<Statement>,
+    },
+    /// All that the client had, and all that the server held.
+    All(Names, Kept),
+}
+
+/// A client's named statements.
+pub type Names = HashMap<Box<[u8]>, Arc<Statement>, RandomState>;
+
+/// Whether a message failed itself, or was passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Failed,
+    Skipped,
 }
 
 /// A transaction that the client began and no server knows of yet.
@@ -122,7 +157,7 @@ type Transactional = (BTreeSet<String>, BTreeSet<String>);
 #[derive(Debug)]
 pub struct Session {
     registry: Arc<Registry>,
-    statements: HashMap<Box<[u8]>, Arc<Statement>, RandomState>,
+    statements: Names,
     unnamed: Option<Arc<Statement>>,
     /// Those whose statements concern the session.
     portals: HashMap<Box<[u8]>, Portal, RandomState>,
@@ -136,6 +171,10 @@ pub struct Session {
     before: Option<Box<Transactional>>,
     /// Whether something failed since the transaction, or the implicit one of this batch, began.
     failed: bool,
+    /// Whether the transaction has set something for itself alone, which the ledger does not know.
+    strays: Held,
+    /// Whether it asks what it did with sequences, now and then.
+    asks_sequences: Held,
     /// What the current transaction did that a pin may begin or end with.
     doubt: Effects,
 }
@@ -162,6 +201,8 @@ impl Session {
             pins,
             before: None,
             failed: false,
+            strays: Held::Nothing,
+            asks_sequences: Held::Nothing,
             doubt: Effects::default(),
         }
     }
@@ -219,6 +260,19 @@ impl Session {
         self.server = carried.ledger();
     }
 
+    /// The SQL that gives the server that the client has what it lacks of the client's settings: after a RESET, the
+    /// server is back at its own, and the client at those of its startup.
+    #[must_use]
+    pub fn lacks(&self) -> Option<String> {
+        let (has, wants) = (self.server.current(), self.ledger.current());
+        if Arc::ptr_eq(has, wants) { None } else { has.difference(wants) }
+    }
+
+    /// The server was given what it lacked.
+    pub fn supplied(&mut self) {
+        self.server.adopt(self.ledger.current());
+    }
+
     /// The server is about to go back: it keeps what it carries.
     pub fn detach(&mut self, carried: &mut Carried) {
         carried.settings = Arc::clone(self.server.current());
@@ -229,6 +283,7 @@ impl Session {
     pub fn lost(&mut self) {
         self.tx = Tx::Idle;
         self.failed = false;
+        self.strays = Held::Nothing;
         self.pins.discard_all();
         self.portals.clear();
         self.ledger.rollback();
@@ -257,6 +312,16 @@ impl Session {
         pinned && self.tx == Tx::Idle && self.doubt != Effects::default()
     }
 
+    /// A server was lent that others may have used since this client did: whether what they did with sequences must
+    /// be forgotten, because the client asks for its own.
+    #[must_use]
+    pub fn must_forget_sequences(&mut self, plan: &Plan) -> bool {
+        if plan.effects.has(Effects::SEQUENCES) {
+            self.asks_sequences = Held::Something;
+        }
+        self.asks_sequences == Held::Something
+    }
+
     /// What the server said when asked: whether it holds temporary objects and advisory locks.
     pub fn resolve_doubt(&mut self, temporary: Held, locks: Held) {
         self.doubt = Effects::default();
@@ -270,15 +335,18 @@ impl Session {
     /// A reply of the server: what it means for the session. `body` is the message's, as far as it is needed.
     pub fn on_reply(&mut self, event: Event<Note>, server_tag: u8, body: &[u8], carried: &mut Carried) {
         match event {
-            Event::Done(Some(Note::Executed { statement, effects })) if server_tag == tag::COMMAND_COMPLETE => {
-                self.completed(&statement, effects, body, carried);
+            // A portal that is suspended has run as far as it was asked to.
+            Event::Done(Some(Note::Executed { statement, effects, .. }))
+                if matches!(server_tag, tag::COMMAND_COMPLETE | tag::PORTAL_SUSPENDED) =>
+            {
+                self.completed(&statement, effects, body);
             }
             Event::Done(Some(Note::Parsed { name, sent: Some(_) })) => {
                 if let Some(statement) = self.statements.get(&name) {
                     statement.accept();
                 }
             }
-            Event::Failed(notes) | Event::Refused(notes) => self.undo(notes, carried),
+            Event::Failed(failure) | Event::Refused(failure) => self.undo(failure, carried),
             Event::Ready(status) => self.ready(status),
             Event::Parameter => {
                 if let Some((name, value)) = parameter(body) {
@@ -296,41 +364,97 @@ impl Session {
         let statement = statements.get(*done).cloned();
         *done += 1;
         if let Some(statement) = statement {
-            self.completed(&statement, *effects, body, carried);
+            drop(self.forget(&statement.command, carried));
+            self.completed(&statement, *effects, body);
         } else {
             self.took_effect(*effects);
         }
     }
 
-    /// A server has refused a Bind because the statement's result has changed: whoever prepares its text again
+    /// A server has refused a statement because the statement's result has changed: whoever prepares its text again
     /// gets a new statement on every server.
-    pub fn outdated(&self, failed: &[Note]) {
-        if let Some(Note::Bound(statement)) = failed.last() {
+    pub fn outdated(&self, failure: &Failure<Note>) {
+        if let Some(Note::Bound(statement)) = &failure.failed {
             self.registry.retire(statement);
         }
     }
 
-    /// Takes back what was assumed of messages that failed or were skipped; the last one first.
-    pub fn undo(&mut self, notes: Vec<Note>, carried: &mut Carried) {
+    /// Takes back what was assumed of messages that failed or were skipped.
+    pub fn undo(&mut self, failure: Failure<Note>, carried: &mut Carried) {
         self.failed = true;
-        for note in notes {
-            match note {
-                Note::Parsed { name, sent } => {
-                    self.statements.remove(&name);
-                    if let Some(id) = sent {
-                        carried.forget(id);
-                    }
+        for note in failure.skipped {
+            self.take_back(note, Fate::Skipped, carried);
+        }
+        if let Some(note) = failure.failed {
+            self.take_back(note, Fate::Failed, carried);
+        }
+    }
+
+    fn take_back(&mut self, note: Note, fate: Fate, carried: &mut Carried) {
+        match note {
+            Note::Parsed { name, sent } => {
+                self.statements.remove(&name);
+                if let Some(id) = sent {
+                    carried.forget(id);
                 }
-                Note::Unnamed | Note::Supplied(None) => {
-                    self.unnamed = None;
-                    carried.unnamed = None;
+            }
+            Note::Unnamed { before, held } if fate == Fate::Skipped => {
+                self.unnamed = before;
+                carried.unnamed = held;
+            }
+            // A Parse that fails has dropped the statement before (`exec_parse_message`, src/backend/tcop/postgres.c).
+            Note::Unnamed { .. } => {
+                self.unnamed = None;
+                carried.unnamed = None;
+            }
+            Note::SuppliedUnnamed(held) => carried.unnamed = held.filter(|_| fate == Fate::Skipped),
+            Note::Supplied(id) => carried.forget(id),
+            Note::Closed { name, statement } => {
+                self.statements.insert(name, statement);
+            }
+            Note::Evicted(statement) => carried.restore(statement),
+            Note::Executed { effects, forgotten, .. } => {
+                if let Some(forgotten) = forgotten {
+                    self.remember_again(*forgotten, carried);
                 }
-                Note::Supplied(Some(id)) => carried.forget(id),
-                Note::Closed { name, statement } => {
-                    self.statements.insert(name, statement);
-                }
-                Note::Evicted(statement) => carried.restore(statement),
-                Note::Bound(_) | Note::Query { .. } | Note::Begin | Note::Executed { .. } | Note::Refused(_) => {}
+                self.may_have_locked(effects);
+            }
+            Note::Query { effects, .. } => self.may_have_locked(effects),
+            Note::Bound(_) | Note::Begin | Note::Refused(_) => {}
+        }
+    }
+
+    /// Session locks survive the failure of the statement that took them.
+    fn may_have_locked(&mut self, effects: Effects) {
+        if effects.has(Effects::ADVISORY_LOCK) {
+            self.took_effect(Effects::ADVISORY_LOCK);
+        }
+    }
+
+    /// Forgets the statements that `command` deallocates; gives them, to be brought back should it fail.
+    fn forget(&mut self, command: &Command, carried: &mut Carried) -> Option<Box<Forgotten>> {
+        match command {
+            Command::DiscardAll | Command::DeallocateAll => {
+                Some(Box::new(Forgotten::All(std::mem::take(&mut self.statements), carried.take_all())))
+            }
+            Command::Deallocate { name, .. } => {
+                let (name, statement) = self.statements.remove_entry(name.as_bytes())?;
+                carried.forget(statement.id);
+                Some(Box::new(Forgotten::One { name, statement }))
+            }
+            _ => None,
+        }
+    }
+
+    fn remember_again(&mut self, forgotten: Forgotten, carried: &mut Carried) {
+        match forgotten {
+            Forgotten::One { name, statement } => {
+                carried.restore(Arc::clone(&statement));
+                self.statements.insert(name, statement);
+            }
+            Forgotten::All(names, kept) => {
+                self.statements = names;
+                carried.put_back(kept);
             }
         }
     }
@@ -380,6 +504,7 @@ impl Session {
             self.committed();
         }
         self.tx = Tx::Idle;
+        self.strays = Held::Nothing;
         self.portals.clear();
     }
 

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
+use super::scope::Judge;
 use super::settings::Value;
 use super::{Deferred, Session, Statement, Tx};
 use crate::protocol::backend;
@@ -107,8 +108,8 @@ pub enum Intent {
 }
 
 impl Session {
-    /// Learns what `batch` needs. `analyse` tells what a statement text does.
-    pub fn observe(&mut self, batch: Batch<'_>, plan: &mut Plan, analyse: &mut dyn FnMut(&[u8]) -> Analysis) -> Intent {
+    /// Learns what `batch` needs.
+    pub fn observe(&mut self, batch: Batch<'_>, plan: &mut Plan, judge: &mut dyn Judge) -> Intent {
         plan.steps.clear();
         plan.steps.reserve(batch.frames.len());
         plan.fingerprint = None;
@@ -117,7 +118,7 @@ impl Session {
         let mut unknown = false;
         let mut found = None;
         for (frame, body) in batch.messages() {
-            let (step, analysis) = self.step(frame, body, batch, analyse);
+            let (step, analysis) = self.step(frame, body, batch, judge);
             match analysis {
                 Known::Nothing => {}
                 Known::Unknown => unknown = true,
@@ -143,36 +144,30 @@ impl Session {
         Intent::Run { work: self.work(decisive), hint: found }
     }
 
-    fn step(
-        &self,
-        frame: Frame,
-        body: &[u8],
-        batch: Batch<'_>,
-        analyse: &mut dyn FnMut(&[u8]) -> Analysis,
-    ) -> (Step, Known) {
+    fn step(&self, frame: Frame, body: &[u8], batch: Batch<'_>, judge: &mut dyn Judge) -> (Step, Known) {
         if !frame.is_start() {
             return (Step::Pass, Known::Unknown);
         }
         let known = match frame.tag {
             tag::QUERY => {
                 let Ok(text) = frontend::query(body) else { return (Step::Pass, Known::Unknown) };
-                let analysis = analyse(text);
+                let analysis = judge.analyse(text);
                 let effects = analysis.effects;
                 let statements = if effects.has(Effects::COMMANDS) { command::parse(text) } else { Vec::new() };
                 return (Step::Query { statements, effects }, Known::Analysis(analysis, hint::parse(text)));
             }
             tag::PARSE => {
                 let Ok(parse) = Parse::open(body) else { return (Step::Pass, Known::Unknown) };
-                let statement = self.make_statement(parse, analyse);
-                let known = Known::Analysis(statement.analysis, statement.hint.clone());
+                let statement = self.make_statement(parse, judge);
+                let known = Known::Analysis(statement.analysis(judge), statement.hint.clone());
                 return (Step::Parse(statement), known);
             }
             tag::BIND => match Bind::open(body) {
-                Ok(bind) => self.known(bind.statement, frame, batch),
+                Ok(bind) => self.known(bind.statement, frame, batch, judge),
                 Err(_) => Known::Unknown,
             },
             tag::DESCRIBE => match frontend::object(body) {
-                Ok((Object::Statement, name)) => self.known(name, frame, batch),
+                Ok((Object::Statement, name)) => self.known(name, frame, batch, judge),
                 // A portal is described where it was bound: in this batch, or on a server already held.
                 _ => Known::Nothing,
             },
@@ -183,26 +178,32 @@ impl Session {
     }
 
     /// What the statement `name`, used by the message `frame`, is known to do.
-    fn known(&self, name: &[u8], frame: Frame, batch: Batch<'_>) -> Known {
+    fn known(&self, name: &[u8], frame: Frame, batch: Batch<'_>, judge: &mut dyn Judge) -> Known {
         // Parsed earlier in this batch, it has been counted there.
         if batch.parses_before(name, frame) {
             return Known::Nothing;
         }
         let statement = if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) };
-        statement.map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis, statement.hint.clone()))
+        statement.map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis(judge), statement.hint.clone()))
     }
 
-    fn make_statement(&self, parse: Parse<'_>, analyse: &mut dyn FnMut(&[u8]) -> Analysis) -> Arc<Statement> {
-        if !parse.name.is_empty() {
-            return self.registry.intern(parse.text, parse.types, || analyse(parse.text));
+    fn make_statement(&self, parse: Parse<'_>, judge: &mut dyn Judge) -> Arc<Statement> {
+        if !parse.name.is_empty()
+            && let Some(scope) = self.scope(judge.place(), parse.text)
+        {
+            return self.registry.intern(scope, parse.text, parse.types, judge);
         }
-        let analysis = analyse(parse.text);
-        // Drivers that name no statements parse the same one over and over.
-        let same = |known: &&Arc<Statement>| {
-            *known.text == *parse.text && *known.types == *parse.types && known.analysis == analysis
+        let analysis = judge.analyse(parse.text);
+        let own = |analysis| {
+            let (id, catalog) = (self.registry.fresh_id(), judge.place().catalog);
+            Arc::new(Statement::new(id, parse.text, parse.types, analysis, catalog))
         };
-        let known = self.unnamed.as_ref().filter(same).cloned();
-        known.unwrap_or_else(|| Arc::new(Statement::new(self.registry.fresh_id(), parse.text, parse.types, analysis)))
+        if !parse.name.is_empty() {
+            return own(analysis);
+        }
+        // Drivers that name no statements parse the same one over and over.
+        let known = self.unnamed.as_ref().filter(|known| known.is(parse, analysis)).cloned();
+        known.unwrap_or_else(|| own(analysis))
     }
 
     /// What to ask for a batch whose strictest statement is `strictest`; `None` when nobody knows.

@@ -21,11 +21,13 @@ pub enum Reason {
     Load,
     /// State that cannot be replayed: `set_config` with a computed name or value, `setseed`, ….
     SessionState,
+    /// A replication connection, which has a server of its own for as long as it lasts.
+    Replication,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SessionMode,
         Self::Temporary,
         Self::HoldCursor,
@@ -34,6 +36,7 @@ impl Reason {
         Self::Prepare,
         Self::Load,
         Self::SessionState,
+        Self::Replication,
     ];
 
     /// The label.
@@ -48,6 +51,7 @@ impl Reason {
             Self::Prepare => "prepare",
             Self::Load => "load",
             Self::SessionState => "session_state",
+            Self::Replication => "replication",
         }
     }
 }

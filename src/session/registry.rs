@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use foldhash::fast::FixedState;
 
+use super::scope::Judge;
+use crate::protocol::frontend::Parse;
 use crate::sql::command::{self, Parsed};
 use crate::sql::hint::{self, Hint};
 use crate::sql::{Analysis, Effects};
@@ -19,6 +21,10 @@ use crate::sql::{Analysis, Effects};
 pub struct Statement {
     /// Unique in this process; names the statement on servers.
     pub id: u64,
+    /// What its text means besides its letters; 0 for one that is not shared.
+    scope: u64,
+    /// What was known of the database when it was analysed.
+    catalog: u64,
     /// The name it has on every server.
     pub server_name: Box<str>,
     /// Its text.
@@ -26,7 +32,7 @@ pub struct Statement {
     /// Count and OIDs of parameter types as Parse gave them.
     pub types: Box<[u8]>,
     /// What the text says.
-    pub analysis: Analysis,
+    analysis: Analysis,
     /// What a comment in front of the text orders, each time the statement runs.
     pub hint: Option<Hint>,
     /// The statement itself, when it concerns the session.
@@ -36,13 +42,39 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// A statement that has been given the number `id`.
-    pub fn new(id: u64, text: &[u8], types: &[u8], analysis: Analysis) -> Self {
+    /// A statement of one client, which has been given the number `id`.
+    pub fn new(id: u64, text: &[u8], types: &[u8], analysis: Analysis, catalog: u64) -> Self {
         let concerns = analysis.effects.has(Effects::COMMANDS);
         let parsed = if concerns { command::parse(text).into_iter().next() } else { None };
         let hint = hint::parse(text);
         let (server_name, accepted) = (server_name(id).into(), AtomicBool::new(false));
-        Self { id, server_name, text: text.into(), types: types.into(), analysis, hint, parsed, accepted }
+        Self {
+            id,
+            scope: 0,
+            catalog,
+            server_name,
+            text: text.into(),
+            types: types.into(),
+            analysis,
+            hint,
+            parsed,
+            accepted,
+        }
+    }
+
+    /// What the text says; asks again when more is known of the database than when it was last asked.
+    pub fn analysis(&self, judge: &mut dyn Judge) -> Analysis {
+        if judge.place().catalog == self.catalog { self.analysis } else { judge.analyse(&self.text) }
+    }
+
+    /// Whether it is what `parse` would make.
+    pub fn is(&self, parse: Parse<'_>, analysis: Analysis) -> bool {
+        *self.text == *parse.text && *self.types == *parse.types && self.analysis == analysis
+    }
+
+    /// What the session must know of it, whatever the database contains.
+    pub const fn effects(&self) -> Effects {
+        self.analysis.effects
     }
 
     /// Whether the session must know when it runs.
@@ -97,18 +129,21 @@ impl Registry {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The one statement with this text and these types; `analyse` is asked only for a new one.
-    pub fn intern(&self, text: &[u8], types: &[u8], analyse: impl FnOnce() -> Analysis) -> Arc<Statement> {
-        let hash = FixedState::default().hash_one((text, types));
+    /// The one statement with this text and these types in `scope`; `judge` is asked only for a new one.
+    pub fn intern(&self, scope: u64, text: &[u8], types: &[u8], judge: &mut dyn Judge) -> Arc<Statement> {
+        let hash = FixedState::default().hash_one((scope, text, types));
         let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |statement: &Arc<Statement>| *statement.text == *text && *statement.types == *types;
+        let same = |statement: &Arc<Statement>| {
+            statement.scope == scope && *statement.text == *text && *statement.types == *types
+        };
         let known = shard.entries.get(&hash).and_then(|list| list.iter().filter_map(Weak::upgrade).find(same));
         if let Some(statement) = known {
             return statement;
         }
         let id = self.fresh_id();
-        let statement = Arc::new(Statement::new(id, text, types, analyse()));
+        let own = Statement::new(id, text, types, judge.analyse(text), judge.place().catalog);
+        let statement = Arc::new(Statement { scope, ..own });
         shard.insertions += 1;
         if shard.insertions.is_multiple_of(SWEEP) {
             shard.entries.retain(|_, list| {
@@ -122,7 +157,7 @@ impl Registry {
 
     /// Forgets `statement`, which is out of date: its text becomes another statement when it is next prepared.
     pub fn retire(&self, statement: &Arc<Statement>) {
-        let hash = FixedState::default().hash_one((&*statement.text, &*statement.types));
+        let hash = FixedState::default().hash_one((statement.scope, &*statement.text, &*statement.types));
         let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(list) = shard.entries.get_mut(&hash) {

@@ -168,16 +168,32 @@ impl Ledger {
         self.committed = Arc::clone(settings);
     }
 
-    /// SET, and `set_config` for the session.
+    /// `settings` hold now; a rollback brings back what held before.
+    pub fn adopt(&mut self, settings: &Arc<Settings>) {
+        self.current = Arc::clone(settings);
+    }
+
+    /// SET, and `set_config` for the session. Another session user has no role taken (`assign_session_authorization`,
+    /// src/backend/commands/variable.c).
     pub fn set(&mut self, name: &str, value: Value) {
-        Arc::make_mut(&mut self.current).put(name, value);
+        let current = Arc::make_mut(&mut self.current);
+        if name == AUTHORIZATION {
+            current.remove(ROLE);
+        }
+        current.put(name, value);
     }
 
     /// RESET, and SET to DEFAULT.
     pub fn reset(&mut self, name: &str) {
         match self.startup.get(name).cloned() {
             Some(value) => self.set(name, value),
-            None => Arc::make_mut(&mut self.current).remove(name),
+            None => {
+                let current = Arc::make_mut(&mut self.current);
+                if name == AUTHORIZATION {
+                    current.remove(ROLE);
+                }
+                current.remove(name);
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use super::carried::Carried;
 use super::encode::Upstream;
 use super::pins::Pins;
 use super::registry::Registry;
+use super::scope::{Judge, Place};
 use super::{Batch, Intent, Note, Plan, Session, Standing, Tx, Work};
 use crate::auth::Users;
 use crate::auth::method::{Step, begin};
@@ -17,6 +18,7 @@ use crate::protocol::frontend;
 use crate::protocol::outbox::Outbox;
 use crate::protocol::replies::{Event, Replies};
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
+use crate::sql::Analysis;
 use crate::sql::catalog::Catalog;
 use crate::sql::classify::Classifier;
 
@@ -26,6 +28,23 @@ struct Pair {
     carried: Carried,
     replies: Replies<Note>,
     standing: Standing,
+    place: Place,
+}
+
+/// Knows no database.
+struct Alone {
+    place: Place,
+    classifier: Classifier,
+}
+
+impl Judge for Alone {
+    fn analyse(&mut self, text: &[u8]) -> Analysis {
+        self.classifier.analyse(text, &Catalog::empty())
+    }
+
+    fn place(&self) -> Place {
+        self.place
+    }
 }
 
 impl Pair {
@@ -47,6 +66,7 @@ impl Pair {
             carried: Carried::new(Arc::default(), 2),
             replies: Replies::default(),
             standing: Standing::Detached,
+            place: Place::default(),
         }
     }
 
@@ -57,11 +77,10 @@ impl Pair {
             frames.push(frame);
             at = frame.end();
         }
-        let classifier = Classifier::default();
         let mut plan = Plan::new(self.standing);
         let batch = Batch { buffer: batch, frames: &frames };
-        let catalog = Catalog::empty();
-        let intent = self.session.observe(batch, &mut plan, &mut |text| classifier.analyse(text, &catalog));
+        let mut judge = Alone { place: self.place, classifier: Classifier::default() };
+        let intent = self.session.observe(batch, &mut plan, &mut judge);
         match intent {
             Intent::Answer(bytes) => return Ok(bytes.to_vec()),
             Intent::Run { work: Work::Read(_) | Work::Write(_) | Work::Transaction, .. } => {}
@@ -199,4 +218,121 @@ fn anothers_unnamed_statement_is_not_used() {
     let mut pair = Pair::new();
     pair.carried.unnamed = Some(999);
     assert!(pair.send(&[bind(""), sync()].concat()).unwrap_err().contains("howdah_refused"));
+}
+
+fn execute(portal: &str) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    crate::protocol::backend::message(&mut out, tag::EXECUTE, |out| {
+        out.extend_from_slice(portal.as_bytes());
+        out.extend_from_slice(&[0; 5]);
+    });
+    out.to_vec()
+}
+
+#[test]
+fn a_statement_is_shared_where_its_text_means_the_same() {
+    let mut pair = Pair::new();
+    pair.carried = Carried::new(Arc::default(), 10);
+    let named = |sent: Result<Vec<u8>, String>| {
+        let sent = sent.unwrap_err();
+        sent[sent.find("howdah_").unwrap()..].split('.').next().unwrap().to_owned()
+    };
+    let first = named(pair.send(&[parse("a", "select 1"), sync()].concat()));
+    pair.hear("1Z", b'I', b"");
+    // Another path, another shape of the database, a moment: another statement.
+    pair.send(&query("set search_path to other")).unwrap_err();
+    pair.hear("CZ", b'I', b"SET\0");
+    let elsewhere = named(pair.send(&[parse("b", "select 1"), sync()].concat()));
+    pair.hear("1Z", b'I', b"");
+    pair.send(&query("reset search_path")).unwrap_err();
+    pair.hear("CZ", b'I', b"RESET\0");
+    pair.place.objects = 1;
+    let later = named(pair.send(&[parse("c", "select 1"), sync()].concat()));
+    pair.hear("1Z", b'I', b"");
+    let moments: Vec<_> = ["d", "e"]
+        .iter()
+        .map(|name| {
+            let sent = named(pair.send(&[parse(name, "select 'now'"), sync()].concat()));
+            pair.hear("1Z", b'I', b"");
+            sent
+        })
+        .collect();
+    let mut all = vec![first, elsewhere, later];
+    all.extend(moments);
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), count);
+}
+
+#[test]
+fn a_failed_transaction_does_not_part_a_server_from_its_books() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("a", "rollback"), sync()].concat()).unwrap_err();
+    pair.hear("1Z", b'I', b"");
+    pair.send(&query("select 1/0")).unwrap_err();
+    pair.hear("EZ", b'E', b"");
+    // Closed first: PostgreSQL would say that the name is taken.
+    let sent = pair.send(&[parse("b", "rollback"), sync()].concat()).unwrap_err();
+    assert!(sent.starts_with("C.") && sent.contains("rollback"), "{sent}");
+    pair.hear("31Z", b'E', b"");
+    assert_eq!(pair.carried.count(), 1);
+    let sent = pair.send(&[parse("c", "rollback"), sync()].concat()).unwrap_err();
+    assert!(sent.starts_with("C."), "{sent}");
+    pair.hear("3EZ", b'E', b"");
+    assert_eq!(pair.carried.count(), 0);
+}
+
+#[test]
+fn what_follows_a_deallocation_in_its_batch_is_not_lost() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("s", "select 1"), sync()].concat()).unwrap_err();
+    pair.hear("1Z", b'I', b"");
+    let deallocate = [parse("", "deallocate all"), bind(""), execute("")].concat();
+    let again = [&deallocate[..], &parse("s", "select 1"), &bind("s"), &execute(""), &sync()].concat();
+    let sent = pair.send(&again).unwrap_err();
+    assert!(!sent.contains("refused"), "{sent}");
+    pair.hear("12C12CZ", b'I', b"DEALLOCATE ALL\0");
+    assert_eq!((pair.session.prepared_count(), pair.carried.count()), (1, 1));
+    // What was passed over has happened to nobody.
+    let failing = [&parse("", "select broken")[..], &deallocate, &parse("t", "select 2"), &sync()].concat();
+    pair.send(&failing).unwrap_err();
+    pair.hear("EZ", b'I', b"");
+    assert_eq!((pair.session.prepared_count(), pair.carried.count()), (1, 1));
+}
+
+#[test]
+fn an_unnamed_statement_survives_what_is_passed_over() {
+    let mut pair = Pair::new();
+    pair.send(&[parse("", "select 1"), sync()].concat()).unwrap_err();
+    pair.hear("1Z", b'I', b"");
+    let held = pair.carried.unnamed;
+    pair.send(&[bind("missing"), parse("", "select 2"), sync()].concat()).unwrap_err();
+    pair.hear("EZ", b'I', b"");
+    assert_eq!(pair.carried.unnamed, held);
+    // One that fails itself takes its predecessor with it.
+    pair.send(&[parse("", "select broken"), sync()].concat()).unwrap_err();
+    pair.hear("EZ", b'I', b"");
+    assert_eq!(pair.carried.unnamed, None);
+}
+
+#[test]
+fn another_session_user_has_no_role_taken() {
+    let mut pair = Pair::new();
+    for text in ["set role alice", "set session authorization bob"] {
+        pair.send(&query(text)).unwrap_err();
+        pair.hear("CZ", b'I', b"SET\0");
+    }
+    assert_eq!(pair.session.settings().get("role"), None);
+    pair.send(&query("set transaction_isolation to serializable")).unwrap_err();
+    pair.hear("CZ", b'I', b"SET\0");
+    assert_eq!(pair.session.settings().get("transaction_isolation"), None);
+}
+
+#[test]
+fn a_lock_outlives_the_statement_that_failed_after_taking_it() {
+    let mut pair = Pair::new();
+    pair.send(&query("select pg_advisory_lock(1), 1/0")).unwrap_err();
+    pair.hear("EZ", b'I', b"");
+    assert!(pair.session.in_doubt());
 }

@@ -116,7 +116,7 @@ impl Catalog {
     }
 
     /// What its shapes' hashes are salted with: shapes judged by another catalog are not found.
-    pub(super) const fn seed(&self) -> u64 {
+    pub const fn seed(&self) -> u64 {
         self.seed
     }
 

@@ -3,7 +3,7 @@
 pub(super) mod set;
 pub(super) mod set_config;
 
-use super::scan::Kind;
+use super::scan::{Kind, Token};
 use super::split::{self, Cursor};
 
 /// A literal, or the parameter that will carry the value.
@@ -168,9 +168,33 @@ pub fn vacated_database(text: &[u8]) -> Option<String> {
     cursor.word("rename").then_some(name)
 }
 
+/// Words that begin a query.
+const QUERIES: [&str; 8] = ["select", "with", "values", "insert", "update", "delete", "merge", "table"];
+
+/// Whether the functions in a statement are called when it runs, and not merely named in it.
+pub(super) fn is_query(cursor: Cursor<'_>) -> bool {
+    let text = cursor.text();
+    let is = |token: &Token| QUERIES.iter().any(|word| token.is_word(text, word)) || token.is_mark(text, "(");
+    cursor.tokens().first().is_some_and(is)
+}
+
+/// Whether a SET or RESET of the session is not understood: what it leaves behind is not known.
+pub(super) fn is_strange_setting(cursor: Cursor<'_>) -> bool {
+    let mut words = cursor;
+    let is_set = words.word("set");
+    if !is_set && !words.word("reset") {
+        return false;
+    }
+    if is_set && ["local", "constraints", "transaction"].into_iter().any(|word| words.word(word)) {
+        return false;
+    }
+    let mut more = Vec::new();
+    let understood = cursor.is_sound() && understand(cursor, &mut more).is_some();
+    !understood
+}
+
 fn parse_statement(cursor: Cursor<'_>) -> Parsed {
-    let (calls, _) = set_config::calls(cursor);
-    let mut set_configs = calls;
+    let mut set_configs = if is_query(cursor) { set_config::calls(cursor).0 } else { Vec::new() };
     let command = match understand(cursor, &mut set_configs) {
         Some(command) if cursor.is_sound() => command,
         _ => Command::Other,

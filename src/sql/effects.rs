@@ -1,13 +1,13 @@
 //! What the session must know of a text, found among its tokens, so that it does not depend on a parser's understanding.
 
 use super::Effects;
-use super::command::FIRST_WORDS;
 use super::command::set_config::{self, Opaque};
+use super::command::{self, FIRST_WORDS};
 use super::scan::Token;
 use super::split::{Cursor, statements};
 
 /// Calls that leave something behind in the session.
-const CALLS: [(&str, Effects); 8] = [
+const CALLS: [(&str, Effects); 10] = [
     ("pg_advisory_lock", Effects::ADVISORY_LOCK),
     ("pg_advisory_lock_shared", Effects::ADVISORY_LOCK),
     ("pg_try_advisory_lock", Effects::ADVISORY_LOCK),
@@ -16,6 +16,8 @@ const CALLS: [(&str, Effects); 8] = [
     ("pg_advisory_unlock_shared", Effects::ADVISORY_UNLOCK),
     ("pg_advisory_unlock_all", Effects::ADVISORY_UNLOCK),
     ("setseed", Effects::SESSION_STATE),
+    ("currval", Effects::SEQUENCES),
+    ("lastval", Effects::SEQUENCES),
 ];
 
 /// The effects of all statements of `text`.
@@ -33,14 +35,28 @@ fn of_statement(text: &[u8], tokens: &[Token]) -> Effects {
             effects = effects.with(*effect);
         }
         // SELECT … INTO TEMP, and anything created in the schema of temporary objects.
-        let into = token.is_word(text, "into") && (next.is_word(text, "temp") || next.is_word(text, "temporary"));
-        if into || (token.is_name(text, "pg_temp") && next.is_mark(text, ".")) {
+        let temporary = |token: &Token| token.is_word(text, "temp") || token.is_word(text, "temporary");
+        // CREATE TEMP behind EXPLAIN ANALYZE, SELECT … INTO [LOCAL] TEMP.
+        let scoped = |token: &Token| token.is_word(text, "local") || token.is_word(text, "global");
+        let made = ["into", "create"].iter().any(|word| token.is_word(text, word)) && (temporary(next) || scoped(next));
+        if made || (token.is_name(text, "pg_temp") && next.is_mark(text, ".")) {
             effects = effects.with(Effects::TEMPORARY);
         }
     }
     let (calls, opaque) = set_config::calls(Cursor::new(text, tokens));
-    if !calls.is_empty() {
+    let first = |words: &[&str]| tokens.first().is_some_and(|token| words.iter().any(|word| token.is_word(text, word)));
+    if first(&["create", "alter", "comment"]) {
+        // Defined, not called.
+        return effects;
+    }
+    if !calls.is_empty() && command::is_query(Cursor::new(text, tokens)) {
         effects = effects.with(Effects::COMMANDS);
+    } else if !calls.is_empty() {
+        // Whether, and when, it is called cannot be seen.
+        effects = effects.with(Effects::SET_CONFIG_OPAQUE);
+    }
+    if command::is_strange_setting(Cursor::new(text, tokens)) {
+        effects = effects.with(Effects::SESSION_STATE);
     }
     if opaque == Opaque::Some { effects.with(Effects::SET_CONFIG_OPAQUE) } else { effects }
 }
@@ -52,13 +68,18 @@ fn first_word(text: &[u8], tokens: &[Token]) -> Effects {
         let temporary = |token: &Token| token.is_word(text, "temp") || token.is_word(text, "temporary");
         // CREATE [OR REPLACE] [GLOBAL | LOCAL] TEMP …
         let made = if tokens.iter().skip(1).take(4).any(temporary) { Effects::TEMPORARY } else { Effects::default() };
-        return Effects::DDL.with(made);
+        let replaces = tokens.get(1).is_some_and(|token| token.is_word(text, "or"));
+        let changed = if replaces { Effects::RESHAPES } else { Effects::default() };
+        return Effects::DDL.with(made).with(changed);
     }
     if is("drop") {
-        return Effects::DDL.with(Effects::DROP);
+        return Effects::DDL.with(Effects::DROP).with(Effects::RESHAPES);
     }
     // What DO and CALL run is not seen here and may be DDL.
-    if ["alter", "import", "do", "call"].into_iter().any(is) {
+    if is("alter") {
+        return Effects::DDL.with(Effects::RESHAPES);
+    }
+    if ["import", "do", "call"].into_iter().any(is) {
         return Effects::DDL;
     }
     if is("discard") {
@@ -82,11 +103,24 @@ mod tests {
             ("begin", Effects::COMMANDS),
             ("select 1; set a = 1", Effects::COMMANDS),
             ("create temp table t()", Effects::DDL.with(Effects::TEMPORARY)),
-            ("create or replace temporary view v as select 1", Effects::DDL.with(Effects::TEMPORARY)),
+            (
+                "create or replace temporary view v as select 1",
+                Effects::DDL.with(Effects::TEMPORARY).with(Effects::RESHAPES),
+            ),
             ("create table pg_temp.t()", Effects::DDL.with(Effects::TEMPORARY)),
             ("create table temperature()", Effects::DDL),
             ("select 1 into temp t", Effects::TEMPORARY),
-            ("drop table t", Effects::DDL.with(Effects::DROP)),
+            ("drop table t", Effects::DDL.with(Effects::DROP).with(Effects::RESHAPES)),
+            ("alter table t add x int", Effects::DDL.with(Effects::RESHAPES)),
+            ("select 1 into local temp t", Effects::TEMPORARY),
+            ("explain analyze create temp table t as select 1", Effects::TEMPORARY),
+            ("select lastval()", Effects::SEQUENCES),
+            ("explain select set_config('a','b',false)", Effects::SET_CONFIG_OPAQUE),
+            ("prepare p as select set_config('a','b',false)", Effects::COMMANDS.with(Effects::SET_CONFIG_OPAQUE)),
+            ("create view v as select set_config('a','b',false)", Effects::DDL),
+            ("(select set_config('a','b',false))", Effects::COMMANDS),
+            ("set time zone interval '5' hour", Effects::COMMANDS.with(Effects::SESSION_STATE)),
+            ("set constraints all deferred", Effects::COMMANDS),
             ("select pg_advisory_lock(1)", Effects::ADVISORY_LOCK),
             ("select pg_catalog.pg_try_advisory_lock_shared (1)", Effects::ADVISORY_LOCK),
             ("select pg_advisory_xact_lock(1)", none),

@@ -89,6 +89,10 @@ impl Effects {
     pub const DROP: Self = Self(1 << 6);
     /// Depends on state of the session that outlives the transaction and cannot be replayed (`setseed`, …).
     pub const SESSION_STATE: Self = Self(1 << 7);
+    /// Changes or removes what statements may have been parsed with (ALTER, DROP, CREATE OR REPLACE, …).
+    pub const RESHAPES: Self = Self(1 << 8);
+    /// Asks what the session did with sequences (`currval`, `lastval`).
+    pub const SEQUENCES: Self = Self(1 << 9);
 
     /// Both sets together.
     #[must_use]

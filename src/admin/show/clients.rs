@@ -76,7 +76,7 @@ pub(super) fn connection(connection: &Connection, ends: Ends) -> Row {
         Value::text(ends.kind),
         Value::text(&connection.user),
         Value::text(&connection.database),
-        Value::text("none"),
+        Value::text(connection.replication),
         Value::text(connection.state.as_str()),
         remote,
         remote_port,

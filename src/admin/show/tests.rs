@@ -16,6 +16,7 @@ fn connection(state: Activeness) -> Connection {
     Connection {
         user: "me".into(),
         database: "app".into(),
+        replication: "none",
         state,
         remote: Some("10.0.0.9:5000".parse().unwrap()),
         local: None,

@@ -1,0 +1,142 @@
+//! Replication connections: each gets a server connection of its own, on the primary, and bytes are passed on both
+//! ways. What a walsender says (protocol chapter "Streaming Replication Protocol") concerns nobody in between.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+
+use super::answer;
+use super::directory::{Arrival, Entry};
+use super::services::{Current, Served, Services};
+use crate::cancel::Key;
+use crate::config::model::{Destination, User};
+use crate::net::deadline::Deadline;
+use crate::net::stream::Stream;
+use crate::net::worker;
+use crate::protocol::backend;
+use crate::protocol::error::{Report, Severity};
+use crate::protocol::startup::{Replication, StartupMessage};
+use crate::protocol::tag::TransactionStatus;
+use crate::server::cancel::ServerKey;
+use crate::server::connect::{self, Connected};
+use crate::session::pins::Reason;
+use crate::types::DatabaseName;
+
+/// A replication connection that may begin: its server is there.
+#[derive(Debug)]
+pub(super) struct Passage {
+    server: Stream,
+    greeting: BytesMut,
+    entry: Entry,
+    /// Leads cancel requests to the server.
+    key: Key,
+}
+
+/// The database in whose name a replication connection is led to a cluster. Physical replication names one out of
+/// habit (`replication`, says `pg_basebackup`), so any will do as long as all live on one cluster.
+pub(super) fn destination_of(
+    current: &Current,
+    user: &User,
+    database: &DatabaseName,
+    kind: Replication,
+) -> Option<Arc<Destination>> {
+    let named = current.destination_of(user, database);
+    if named.is_some() || kind != Replication::Physical {
+        return named;
+    }
+    let databases = &current.config.databases;
+    let first = databases.first()?;
+    let one = databases.iter().all(|database| database.cluster == first.cluster);
+    one.then(|| current.destination_of(user, &first.name)).flatten()
+}
+
+/// Logs in to the primary as the client asked, and prepares what the client is told. `out` is what that begins with.
+pub(super) async fn open(
+    services: &Arc<Services>,
+    served: &Served,
+    destination: &Destination,
+    arrival: Arrival,
+    message: &StartupMessage,
+    out: &mut BytesMut,
+) -> Result<Passage, Report> {
+    let hold = Instant::now() + served.hold;
+    let leaderless = || answer::no_primary(destination.cluster.as_str());
+    let node = loop {
+        if let Some(node) = served.cluster.view().primary {
+            break node;
+        }
+        served.cluster.hold(hold).await.map_err(|_| leaderless())?;
+    };
+    let mut login = served.login(services, destination, node).ok_or_else(leaderless)?;
+    let ours = |name: &str| matches!(name, "user" | "database") || name.starts_with("_pq_.");
+    login.options = message.parameters.iter().filter(|(name, _)| !ours(name)).cloned().collect();
+    let connected = connect::connect(&login).await.map_err(|error| error.report())?;
+    let Connected { stream, parameters, process_id, key: secret, peer, .. } = connected;
+    let key = services.cancels.issue(message.spoken(services.current.load().max_minor()));
+    key.slot.lend(Arc::new(ServerKey {
+        peer,
+        connector: Arc::clone(&login.connector),
+        process_id,
+        key: secret,
+        canceling: AtomicBool::new(false),
+    }));
+    let mut greeting = std::mem::take(out);
+    backend::authentication(&mut greeting, 0, &[]);
+    for (name, value) in &parameters {
+        backend::parameter_status(&mut greeting, name, value);
+    }
+    backend::backend_key_data(&mut greeting, key.process_id, &key.secret);
+    backend::ready_for_query(&mut greeting, TransactionStatus::Idle);
+    let stats = services.counters.of(&arrival.database, &arrival.user);
+    stats.of(worker::here()).logins.increment();
+    services.counters.pinned(Reason::Replication);
+    let entry = services.directory.add(arrival);
+    entry.pinned([Reason::Replication].into_iter());
+    Ok(Passage { server: stream, greeting, entry, key })
+}
+
+/// Passes bytes on until one side ends, an administrator ends the client, or Howdah shuts down.
+pub(super) async fn pass(services: Arc<Services>, mut client: Stream, passage: Passage, deadline: Deadline) {
+    let Passage { mut server, greeting, entry, key } = passage;
+    let greeted = async {
+        client.write_all(&greeting).await?;
+        client.flush().await
+    };
+    if deadline.io(greeted).await.is_err() {
+        return;
+    }
+    drop(greeting);
+    let info = entry.share();
+    let mut copy = Box::pin(copy_bidirectional(&mut client, &mut server));
+    let ended: io::Result<Option<(u64, u64)>> = poll_fn(|cx| {
+        info.listen(cx.waker());
+        if info.is_killed() || services.is_draining() {
+            return Poll::Ready(Ok(None));
+        }
+        copy.as_mut().poll(cx).map_ok(Some)
+    })
+    .await;
+    drop(copy);
+    match ended {
+        Ok(Some((received, sent))) => {
+            let stats = services.counters.of(&info.database, &info.user);
+            let stats = stats.of(worker::here());
+            stats.bytes_received.add(received);
+            stats.bytes_sent.add(sent);
+        }
+        Ok(None) => {
+            let report = Report { severity: Severity::Fatal, ..answer::killed() };
+            services.counters.errors.record(report.code.0);
+            tracing::info!(client = %info.id, "replication connection ends: {}", report.message);
+        }
+        Err(error) => tracing::debug!(client = %info.id, %error, "replication connection lost"),
+    }
+    // Its key opens nothing once the server is gone.
+    key.slot.give_back();
+}

@@ -1,0 +1,90 @@
+//! What a statement's text means besides its letters: PostgreSQL fixes the types of parameters, the columns of the
+//! result and the values of constants when it parses, so clients may share a statement only where all that
+//! decides these is the same.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+
+use super::pins::Reason;
+use super::{Held, Session};
+use crate::sql::Analysis;
+
+/// Where a client is, as far as it is not in its session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its database and role on the servers, and how often definitions there have changed.
+    pub objects: u64,
+    /// What is known of that database; see [`crate::sql::catalog::Catalog::seed`].
+    pub catalog: u64,
+}
+
+/// What is asked while messages are observed.
+pub trait Judge {
+    /// What a statement text does.
+    fn analyse(&mut self, text: &[u8]) -> Analysis;
+    /// Where the client is now.
+    fn place(&self) -> Place;
+}
+
+/// Settings that do not touch how a text is understood. All others count, also those that nobody has heard of.
+const INDIFFERENT: [&str; 10] = [
+    "application_name",
+    "bytea_output",
+    "client_min_messages",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "statement_timeout",
+    "synchronous_commit",
+    "work_mem",
+];
+
+/// Words whose meaning as a constant is the moment at which they are parsed.
+const MOMENTS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
+
+impl Session {
+    /// A number that is equal where a text means the same; `None` where it may mean something to this client only.
+    pub(super) fn scope(&self, place: Place, text: &[u8]) -> Option<u64> {
+        // A temporary table may stand in front of a table of the same name, and nobody sees SET LOCAL.
+        if self.pins.has(Reason::Temporary)
+            || self.pins.has(Reason::SessionState)
+            || self.strays == Held::Something
+            || is_momentary(text)
+        {
+            return None;
+        }
+        let settings = self.settings();
+        let hash = FixedState::default();
+        let start = hash.hash_one((place.objects, place.catalog));
+        let relevant = settings.iter().filter(|(name, _)| !INDIFFERENT.contains(name) && !name.starts_with("howdah."));
+        Some(relevant.fold(start, |so_far, setting| hash.hash_one((so_far, setting))))
+    }
+}
+
+/// Whether a constant like `'now'` stands in `text`.
+fn is_momentary(text: &[u8]) -> bool {
+    let quotes = text.iter().enumerate().filter(|(_, byte)| **byte == b'\'').map(|(at, _)| &text[at + 1..]);
+    quotes.map(<[u8]>::trim_ascii_start).any(|rest| {
+        MOMENTS.iter().any(|word| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_momentary;
+
+    #[test]
+    fn moments_are_seen_in_constants_only() {
+        for (text, expected) in [
+            ("select 'now'::timestamptz", true),
+            ("select timestamp ' Tomorrow '", true),
+            ("select now(), today from t", false),
+            ("select 'x'", false),
+            ("select '", false),
+        ] {
+            assert_eq!(is_momentary(text.as_bytes()), expected, "{text}");
+        }
+    }
+}
