@@ -58,6 +58,12 @@ impl Session {
                 self.each_ledger(Ledger::discard_all);
                 self.pins.discard_all();
             }
+            Command::Execute { name, .. } => {
+                if let Some(statement) = self.statements.get(name.as_bytes()) {
+                    let effects = statement.effects();
+                    self.took_effect(effects);
+                }
+            }
             Command::DeallocateAll => {
                 self.prepared_may_have_lasted();
                 self.pins.deallocate_all();

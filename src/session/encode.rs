@@ -151,7 +151,7 @@ impl Session {
         effects: Effects,
         up: &mut Upstream<'_>,
     ) {
-        match self.deallocated(statements) {
+        match self.renamed(statements) {
             Some((statement, at)) => {
                 up.supply(&statement);
                 let text = frontend::query(body).unwrap_or_default();
@@ -168,9 +168,12 @@ impl Session {
         up.expect(Kind::Query, note);
     }
 
-    /// The statement that a lone DEALLOCATE names, when it is one that Howdah has renamed.
-    fn deallocated(&self, statements: &[Parsed]) -> Option<(Arc<Statement>, std::ops::Range<usize>)> {
-        let [Parsed { command: Command::Deallocate { name, at }, .. }] = statements else { return None };
+    /// The statement that a lone EXECUTE or DEALLOCATE names, when it is one that Howdah has renamed.
+    fn renamed(&self, statements: &[Parsed]) -> Option<(Arc<Statement>, std::ops::Range<usize>)> {
+        let [Parsed { command: Command::Execute { name, at } | Command::Deallocate { name, at }, .. }] = statements
+        else {
+            return None;
+        };
         self.statements.get(name.as_bytes()).map(|statement| (Arc::clone(statement), at.clone()))
     }
 
@@ -203,7 +206,7 @@ impl Session {
     }
 
     fn encode_parse_unnamed(&mut self, frame: Frame, statement: &Arc<Statement>, up: &mut Upstream<'_>) {
-        match self.deallocated(statement.parsed.as_slice()) {
+        match self.renamed(statement.parsed.as_slice()) {
             Some((named, at)) => {
                 up.supply(&named);
                 let renamed = replace(&statement.text, at, &named.server_name);

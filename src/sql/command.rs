@@ -105,8 +105,13 @@ pub enum Command {
     DiscardOther,
     /// `PREPARE name …`.
     Prepare(String),
-    /// `EXECUTE name …`.
-    Execute(String),
+    /// `EXECUTE name …`; `at` as for DEALLOCATE.
+    Execute {
+        /// The statement's name, folded as PostgreSQL folds identifiers.
+        name: String,
+        /// Where the name stands in the text.
+        at: std::ops::Range<usize>,
+    },
     /// `DEALLOCATE [PREPARE] name`; `at` is the byte range of the name (quotes included) in the text.
     Deallocate {
         /// The statement's name, folded as PostgreSQL folds identifiers.
@@ -261,7 +266,11 @@ fn of_objects(word: &str, mut cursor: Cursor<'_>) -> Option<Command> {
     match word {
         "prepare" if cursor.word("transaction") => Some(Command::PrepareTransaction),
         "prepare" => cursor.name().map(Command::Prepare),
-        "execute" => cursor.name().map(Command::Execute),
+        "execute" => {
+            let token = cursor.next()?;
+            let at = token.start..token.end;
+            token.identifier(cursor.text()).map(|name| Command::Execute { name, at })
+        }
         "deallocate" => {
             // `DEALLOCATE prepare` deallocates a statement of that name.
             if cursor.tokens().len() > 1 {
@@ -412,7 +421,7 @@ mod tests {
         let deallocate = |name: &str, at| Command::Deallocate { name: name.into(), at };
         for (text, expected) in [
             ("prepare p (int) as select $1", Command::Prepare("p".into())),
-            ("execute P(1)", Command::Execute("p".into())),
+            ("execute P(1)", Command::Execute { name: "p".into(), at: 8..9 }),
             ("deallocate p", deallocate("p", 11..12)),
             ("DEALLOCATE PREPARE \"_pg3_0\"", deallocate("_pg3_0", 19..27)),
             ("deallocate prepare", deallocate("prepare", 11..18)),
