@@ -3,8 +3,9 @@
 //! ```text
 //! == a name                          begins a script
 //! # …                                a comment
+//! > application_name an application  a parameter of the StartupMessage, before the first line of the script
 //! P s SELECT $1::int | B - s 1 | S   a line is one write; the client then reads up to ReadyForQuery
-//! P - SELECT 1 | H -> 1              … or up to messages of these types, `!` up to the end
+//! P - SELECT 1 | H -> 1              … or up to messages of these types, `!` up to the end, `.` not at all
 //! 100 times: X SELECT 1 | S          all in one write, and as many ReadyForQuery
 //! ```
 //!
@@ -19,7 +20,7 @@
 //! | `S`, `H`, `c` | Sync, Flush, `CopyDone` |
 //! | `d data`, `f reason` | `CopyData`, `CopyFail` |
 //! | `F oid a b` | `FunctionCall` |
-//! | `M type body` | any message; `\0`, `\n`, `\t`, `\xff` as in data |
+//! | `M type body` | any message; `\0`, `\n`, `\t`, `\\`, `\xff` as in data |
 
 use howdah_integration::wire::{
     bind, close, copy_data, copy_done, copy_fail, describe_object, execute, flush, function_call, message, parse,
@@ -31,6 +32,8 @@ use howdah_integration::wire::{
 pub(crate) struct Script {
     /// File and title.
     pub(crate) name: String,
+    /// What its StartupMessage asks for beside user and database.
+    pub(crate) startup: Vec<(String, String)>,
     /// Its lines.
     pub(crate) exchanges: Vec<Exchange>,
 }
@@ -49,7 +52,10 @@ pub(crate) fn scripts(name: &str, text: &str) -> Vec<Script> {
     let mut scripts: Vec<Script> = Vec::new();
     for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty() && !line.starts_with("# ")) {
         if let Some(title) = line.strip_prefix("== ") {
-            scripts.push(Script { name: format!("{name}: {title}"), exchanges: Vec::new() });
+            scripts.push(Script { name: format!("{name}: {title}"), startup: Vec::new(), exchanges: Vec::new() });
+        } else if let Some(parameter) = line.strip_prefix("> ") {
+            let (name, value) = word(parameter);
+            scripts.last_mut().expect("a title comes first").startup.push((name.into(), value.into()));
         } else {
             scripts.last_mut().expect("a title comes first").exchanges.push(exchange(line));
         }
@@ -57,14 +63,15 @@ pub(crate) fn scripts(name: &str, text: &str) -> Vec<Script> {
     scripts
 }
 
-fn exchange(line: &str) -> Exchange {
+/// What one line says.
+pub(crate) fn exchange(line: &str) -> Exchange {
     if let Some((times, rest)) = line.split_once(" times: ") {
         let (times, one) = (times.parse().expect("a number"), exchange(rest));
         return Exchange { send: one.send.repeat(times), until: one.until.repeat(times) };
     }
     let (messages, until) = line.rsplit_once(" -> ").unwrap_or((line, "Z"));
     let send = messages.split(" | ").flat_map(frontend_message).collect();
-    Exchange { send, until: until.as_bytes().to_vec() }
+    Exchange { send, until: until.bytes().filter(|tag| *tag != b'.').collect() }
 }
 
 fn frontend_message(text: &str) -> Vec<u8> {
@@ -138,6 +145,7 @@ fn unescaped(text: &str) -> Vec<u8> {
             b'0' => bytes.push(0),
             b'n' => bytes.push(b'\n'),
             b't' => bytes.push(b'\t'),
+            b'\\' => bytes.push(b'\\'),
             b'x' => {
                 let mut digit = || char::from(rest.next().expect("two digits")).to_digit(16).expect("hexadecimal");
                 bytes.push(u8::try_from(digit() * 16 + digit()).expect("two digits"));
