@@ -10,9 +10,12 @@
 //! | `talk` | one script on one connection, and what was heard |
 //! | `stage` | what scripts are played on, and how runs are compared |
 //! | `neighbours` | other clients of the same pool, who also look for what a script leaves behind |
+//! | `grammar`, `generated` | scripts made by proptest; `HOWDAH_ORACLE_CASES` asks for more of them |
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation is how a test fails")]
 
+mod generated;
+mod grammar;
 mod neighbours;
 mod script;
 mod stage;
@@ -39,7 +42,7 @@ const KNOWN: [(&str, &str); 2] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    let checks: Vec<Check> = howdah_integration::checks![
+    let mut checks: Vec<Check> = howdah_integration::checks![
         login_says_the_same,
         queries_are_the_same,
         transactions_are_the_same,
@@ -51,6 +54,9 @@ fn main() -> std::process::ExitCode {
         copies_are_the_same,
     ]
     .to_vec();
+    let generated =
+        Check { name: "generated_scripts_are_the_same", run: |env| Box::pin(generated::block_is_the_same(env)) };
+    checks.extend(std::iter::repeat_n(generated, generated::blocks()));
     suite::main(Subject::Drivers, &stage::CROWDED, &checks)
 }
 
