@@ -47,10 +47,12 @@ fn main() -> std::process::ExitCode {
         queries_are_the_same,
         transactions_are_the_same,
         settings_are_the_same,
+        configuration_is_the_same,
         statements_are_the_same,
         misfortunes_are_the_same,
         portals_are_the_same,
-        sessions_are_the_same,
+        temporary_objects_are_the_same,
+        locks_are_the_same,
         copies_are_the_same,
     ]
     .to_vec();
@@ -90,7 +92,11 @@ async fn transactions_are_the_same(env: &Env) {
 }
 
 async fn settings_are_the_same(env: &Env) {
-    conversations_are_the_same(env, &[file!("settings"), file!("replay"), file!("set_config"), file!("startup")]).await;
+    conversations_are_the_same(env, &[file!("settings"), file!("replay")]).await;
+}
+
+async fn configuration_is_the_same(env: &Env) {
+    conversations_are_the_same(env, &[file!("set_config"), file!("startup")]).await;
 }
 
 async fn statements_are_the_same(env: &Env) {
@@ -105,8 +111,12 @@ async fn portals_are_the_same(env: &Env) {
     conversations_are_the_same(env, &[file!("extended"), file!("portals")]).await;
 }
 
-async fn sessions_are_the_same(env: &Env) {
-    conversations_are_the_same(env, &[file!("temporary"), file!("locks"), file!("discard")]).await;
+async fn temporary_objects_are_the_same(env: &Env) {
+    conversations_are_the_same(env, &[file!("temporary"), file!("discard")]).await;
+}
+
+async fn locks_are_the_same(env: &Env) {
+    conversations_are_the_same(env, &[file!("locks")]).await;
 }
 
 async fn copies_are_the_same(env: &Env) {

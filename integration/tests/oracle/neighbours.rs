@@ -19,6 +19,9 @@ use crate::script::exchange;
 /// How many there are: two for each server.
 const COUNT: usize = 4;
 
+/// The one that sets nothing, and so sees all that others have left: settings of its own would hide it.
+const WATCHER: usize = COUNT - 1;
+
 /// None takes more turns: whatever happens, they come to an end.
 const TURNS: u64 = 1_000_000;
 
@@ -35,7 +38,7 @@ const LOOKS: u64 = 2;
 const SETTINGS: [(&str, [(&str, &str); 3]); 10] = [
     ("application_name", [("'next door'", "next door"), ("'upstairs'", "upstairs"), ("'outside'", "outside")]),
     ("work_mem", [("'1111kB'", "1111"), ("'2222kB'", "2222"), ("'3MB'", "3072")]),
-    ("search_path", [("nowhere", "nowhere"), ("pg_catalog, oracle", "pg_catalog, oracle"), ("''", "\"\"")]),
+    ("search_path", [("nowhere", "nowhere"), ("pg_catalog, nowhere", "pg_catalog, nowhere"), ("''", "\"\"")]),
     ("DateStyle", [("'German, DMY'", "German, DMY"), ("'SQL, DMY'", "SQL, DMY"), ("'Postgres, YMD'", "Postgres, YMD")]),
     (
         "TimeZone",
@@ -161,8 +164,12 @@ impl Neighbours {
 }
 
 impl Book {
+    /// What is wrong with a server each of them finds again and again: the first to say so are enough.
     fn complain(&self, about: String) {
-        self.complaints.lock().unwrap().push(about);
+        let mut complaints = self.complaints.lock().unwrap();
+        if complaints.len() < COUNT {
+            complaints.push(about);
+        }
     }
 }
 
@@ -217,7 +224,7 @@ impl Neighbour {
         // Each is elsewhere in the same round, and sets and prepares another thing in every one.
         let choice = usize::try_from(turn).unwrap_or_default() + 7 * self.number;
         match choice % 8 {
-            0 | 4 => {
+            act if act % 4 == 0 || (act % 2 == 1 && self.number == WATCHER) => {
                 session.look().await?;
                 self.book.looks[self.number].fetch_add(1, Ordering::Relaxed);
             }

@@ -14,6 +14,9 @@ pub(crate) const SILENCE: &str = "… and then nothing for five seconds";
 /// How long a whole script may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The least OID of what is not PostgreSQL's own (`FirstNormalObjectId`).
+const FIRST_NORMAL_OID: u32 = 16384;
+
 /// How messages are cut into writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writes {
@@ -73,20 +76,32 @@ fn normal(message: &Message) -> String {
         b'A' => format!("A * {}", message.body[4..].escape_ascii()),
         b'E' | b'N' => {
             let text = describe(message);
-            text.split(" F=").next().unwrap_or_default().trim_end_matches('}').to_owned()
+            let text = text.split(" F=").next().unwrap_or_default().trim_end_matches('}');
+            without_numbers_behind("pg_temp_", text)
         }
         _ => describe(message),
     }
 }
 
-/// Columns without the table's OID: tables are made anew for every run.
+/// `text` without the numbers that follow `word`: which schema of temporary objects a server has is chance.
+fn without_numbers_behind(word: &str, text: &str) -> String {
+    let mut parts = text.split(word);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |so_far, part| so_far + word + part.trim_start_matches(|c: char| c.is_ascii_digit()))
+}
+
+/// Columns without the OIDs of tables and types that are made anew for every run.
 fn row_description(body: &[u8]) -> String {
     let mut text = String::from("T");
     let mut rest = &body[2..];
     while let Some(end) = rest.iter().position(|&byte| byte == 0) {
         let (name, fields) = (&rest[..end], &rest[end + 1..end + 19]);
         let table = if fields[..4] == [0; 4] { "" } else { "*" };
-        write!(text, " {}{table}:{}", name.escape_ascii(), fields[4..].escape_ascii()).unwrap();
+        write!(text, " {}{table}:{}", name.escape_ascii(), fields[4..6].escape_ascii()).unwrap();
+        if fields[6..10] < FIRST_NORMAL_OID.to_be_bytes()[..] {
+            write!(text, "{}", fields[6..10].escape_ascii()).unwrap();
+        }
+        write!(text, "{}", fields[10..].escape_ascii()).unwrap();
         rest = &rest[end + 19..];
     }
     text
