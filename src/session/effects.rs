@@ -17,6 +17,9 @@ impl Session {
     }
 
     pub(super) fn took_effect(&mut self, effects: Effects) {
+        let in_temporary_schema = |value: &Value| value.text().contains("pg_temp");
+        let created = effects.has(Effects::DDL) && self.settings().get("search_path").is_some_and(in_temporary_schema);
+        let effects = if created { effects.with(Effects::TEMPORARY) } else { effects };
         let watched = [
             (Effects::TEMPORARY, Reason::Temporary),
             (Effects::ADVISORY_LOCK, Reason::AdvisoryLock),

@@ -32,6 +32,9 @@ pub struct Upstream<'a> {
     pub out: &'a mut Outbox,
 }
 
+/// A statement that has another name on servers, and where in a text the client names it.
+type Renamed = (Arc<Statement>, std::ops::Range<usize>);
+
 impl Upstream<'_> {
     fn expect(&mut self, kind: Kind, note: Option<Note>) {
         self.replies.expect(kind, Whose::Client, note);
@@ -50,6 +53,16 @@ impl Upstream<'_> {
         self.out.make(|out| frontend::put_parse(out, name.as_bytes(), &statement.text, &statement.types));
         self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::Supplied(statement.id)));
         self.remember(statement);
+    }
+
+    /// Puts the servers' names of `renamed`, which the server will have, in the place of the client's in `text`.
+    fn rename(&mut self, text: &[u8], renamed: &[Renamed]) -> Vec<u8> {
+        let mut text = text.to_vec();
+        for (statement, at) in renamed.iter().rev() {
+            self.supply(statement);
+            text = replace(&text, at.clone(), &statement.server_name);
+        }
+        text
     }
 
     /// Makes room for a Parse of `statement`, which the server has.
@@ -133,6 +146,8 @@ impl Session {
             }
             tag::FUNCTION_CALL => {
                 up.relay(frame);
+                // Which function it is cannot be seen: a lock is the worst that it may leave behind.
+                self.took_effect(Effects::ADVISORY_LOCK);
                 up.expect(Kind::Function, None);
             }
             tag::COPY_DONE | tag::COPY_FAIL => {
@@ -151,14 +166,12 @@ impl Session {
         effects: Effects,
         up: &mut Upstream<'_>,
     ) {
-        match self.renamed(statements) {
-            Some((statement, at)) => {
-                up.supply(&statement);
-                let text = frontend::query(body).unwrap_or_default();
-                let renamed = replace(text, at, &statement.server_name);
-                up.out.make(|out| frontend::put_query(out, &renamed));
-            }
-            None => up.relay(frame),
+        let renamed = self.renamed(statements);
+        if renamed.is_empty() {
+            up.relay(frame);
+        } else {
+            let text = up.rename(frontend::query(body).unwrap_or_default(), &renamed);
+            up.out.make(|out| frontend::put_query(out, &text));
         }
         // exec_simple_query drops the unnamed statement (src/backend/tcop/postgres.c).
         self.unnamed = None;
@@ -168,13 +181,15 @@ impl Session {
         up.expect(Kind::Query, note);
     }
 
-    /// The statement that a lone EXECUTE or DEALLOCATE names, when it is one that Howdah has renamed.
-    fn renamed(&self, statements: &[Parsed]) -> Option<(Arc<Statement>, std::ops::Range<usize>)> {
-        let [Parsed { command: Command::Execute { name, at } | Command::Deallocate { name, at }, .. }] = statements
-        else {
-            return None;
-        };
-        self.statements.get(name.as_bytes()).map(|statement| (Arc::clone(statement), at.clone()))
+    /// The statements that EXECUTE and DEALLOCATE name and that Howdah has renamed, and where they are named.
+    fn renamed(&self, statements: &[Parsed]) -> Vec<Renamed> {
+        let named = statements.iter().filter_map(|parsed| match &parsed.command {
+            Command::Execute { name, at } | Command::Deallocate { name, at } => Some((name, at)),
+            _ => None,
+        });
+        let found =
+            named.filter_map(|(name, at)| Some((Arc::clone(self.statements.get(name.as_bytes())?), at.clone())));
+        found.collect()
     }
 
     fn encode_parse(&mut self, frame: Frame, body: &[u8], statement: &Arc<Statement>, up: &mut Upstream<'_>) {
@@ -184,6 +199,11 @@ impl Session {
             return;
         }
         if self.statements.contains_key(name) {
+            // PostgreSQL looks at the text first, and at the transaction.
+            if self.tx == Tx::Open(TransactionStatus::Failed) && up.carried.has(statement.id) {
+                up.replace(statement);
+            }
+            up.supply(statement);
             let name = String::from_utf8_lossy(name);
             let words = format!("prepared statement \"{name}\" already exists");
             refuse(Report::error(SqlState::DUPLICATE_PSTATEMENT, words), up);
@@ -206,13 +226,12 @@ impl Session {
     }
 
     fn encode_parse_unnamed(&mut self, frame: Frame, statement: &Arc<Statement>, up: &mut Upstream<'_>) {
-        match self.renamed(statement.parsed.as_slice()) {
-            Some((named, at)) => {
-                up.supply(&named);
-                let renamed = replace(&statement.text, at, &named.server_name);
-                up.out.make(|out| frontend::put_parse(out, b"", &renamed, &statement.types));
-            }
-            None => up.relay(frame),
+        let renamed = self.renamed(statement.parsed.as_slice());
+        if renamed.is_empty() {
+            up.relay(frame);
+        } else {
+            let text = up.rename(&statement.text, &renamed);
+            up.out.make(|out| frontend::put_parse(out, b"", &text, &statement.types));
         }
         let before = self.unnamed.replace(Arc::clone(statement));
         let held = up.carried.unnamed.replace(statement.id);

@@ -40,7 +40,7 @@ pub use observe::{Batch, Intent, Plan, Standing, Work};
 use parameters::Parameters;
 use pins::{Pins, Reason};
 use registry::{Registry, Statement};
-use settings::{Ledger, Settings};
+use settings::{Ledger, Settings, Value};
 
 /// What a server's reply queue remembers for the session.
 #[derive(Debug)]
@@ -122,6 +122,9 @@ enum Fate {
     Failed,
     Skipped,
 }
+
+/// The setting that SET changes in part.
+const MERGED: &str = "datestyle";
 
 /// A transaction that the client began and no server knows of yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -350,6 +353,7 @@ impl Session {
             Event::Ready(status) => self.ready(status),
             Event::Parameter => {
                 if let Some((name, value)) = parameter(body) {
+                    self.reported(name, value);
                     parameters::report(&mut self.believed, name, value);
                     parameters::report(&mut carried.parameters, name, value);
                 }
@@ -388,6 +392,16 @@ impl Session {
         if let Some(note) = failure.failed {
             self.take_back(note, Fate::Failed, carried);
         }
+    }
+
+    /// The server tells what a setting is now that the client has just made. That is what the next server must be
+    /// told: the words may have meant a change of what was before (`SET datestyle TO dmy`).
+    fn reported(&mut self, name: &str, value: &str) {
+        let name = name.to_ascii_lowercase();
+        if self.strays == Held::Something || MERGED != name || self.settings().get(&name).is_none() {
+            return;
+        }
+        self.each_ledger(|ledger| ledger.set(&name, Value::Text(value.into())));
     }
 
     fn take_back(&mut self, note: Note, fate: Fate, carried: &mut Carried) {

@@ -11,11 +11,19 @@ pub(super) struct Cursor<'a> {
 
 /// The tokens of each statement of `text`; empty statements are passed over.
 pub(super) fn statements(text: &[u8]) -> Vec<Vec<Token>> {
-    let (mut all, mut current, mut depth) = (Vec::new(), Vec::new(), 0usize);
+    let (mut all, mut current, mut depth) = (Vec::<Vec<Token>>::new(), Vec::<Token>::new(), 0usize);
+    // How many END close the body of a function that is no string (`BEGIN ATOMIC … END`), CASE included.
+    let mut body = 0usize;
     for token in Scanner::new(text) {
-        if token.is_mark(text, ";") && depth == 0 {
+        if token.is_mark(text, ";") && depth == 0 && body == 0 {
             all.push(std::mem::take(&mut current));
             continue;
+        }
+        let atomic = token.is_word(text, "atomic") && current.last().is_some_and(|last| last.is_word(text, "begin"));
+        if (atomic && current.len() > 1) || (body > 0 && token.is_word(text, "case")) {
+            body += 1;
+        } else if body > 0 && token.is_word(text, "end") {
+            body -= 1;
         }
         if token.is_mark(text, "(") {
             depth += 1;
