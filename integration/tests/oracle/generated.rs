@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::grammar;
 use crate::script::{Script, scripts};
-use crate::stage::Stage;
+use crate::stage::{Stage, Thoroughness, Verdict};
 
 /// How many scripts are made, unless the environment asks for more.
 const CASES: u32 = 100;
@@ -79,9 +79,11 @@ fn runner(block: u32) -> TestRunner {
 async fn fails(stage: &Stage<'_>, lines: &[String], tries: u32) -> Option<String> {
     let script = parsed(lines);
     for _ in 0..tries {
-        if let Some(report) = stage.compare(&script).await {
+        match stage.compare(&script, Thoroughness::FirstDifference).await {
+            Verdict::Same => {}
+            Verdict::Different(report) => return Some(report),
             // One that waits for itself proves nothing.
-            return if stage.is_answered(&script).await { Some(report) } else { None };
+            Verdict::Unanswered => return None,
         }
     }
     None

@@ -67,6 +67,23 @@ struct Way {
     is_crowded: bool,
 }
 
+/// What came of a script.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Same,
+    /// In what.
+    Different(String),
+    /// PostgreSQL itself does not answer to all of it: nothing can be said.
+    Unanswered,
+}
+
+/// How much is asked about a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thoroughness {
+    AllWays,
+    FirstDifference,
+}
+
 /// PostgreSQL, Howdah, and the neighbours.
 pub(crate) struct Stage<'a> {
     env: &'a Env,
@@ -89,10 +106,12 @@ impl<'a> Stage<'a> {
         Self { env, superuser, replicas, neighbours: Neighbours::invite(&env.app()), routed }
     }
 
-    /// What differs between PostgreSQL and Howdah in `script`, if anything does. `None` also for a script to which
-    /// PostgreSQL itself does not answer: see [`Self::is_answered`].
-    pub(crate) async fn compare(&self, script: &Script) -> Option<String> {
+    /// What PostgreSQL and Howdah make of `script`, asked on all ways or up to the first that differs.
+    pub(crate) async fn compare(&self, script: &Script, thoroughness: Thoroughness) -> Verdict {
         let expected = self.ask_postgresql(script).await;
+        if expected.iter().any(|heard| heard == SILENCE) {
+            return Verdict::Unanswered;
+        }
         let mut report = String::new();
         for way in self.ways() {
             if way.is_crowded {
@@ -112,18 +131,16 @@ impl<'a> Stage<'a> {
             }
             // What one script has spoilt is not to be found in the next one's conversation.
             self.replace_servers().await;
+            if thoroughness == Thoroughness::FirstDifference {
+                return Verdict::Different(report);
+            }
         }
         if report.is_empty() {
-            return None;
+            return Verdict::Same;
         }
         // Nor what it may have left on the last way, where nobody complains.
         self.replace_servers().await;
-        Some(report)
-    }
-
-    /// Whether PostgreSQL itself says something to all of `script`.
-    pub(crate) async fn is_answered(&self, script: &Script) -> bool {
-        !self.ask_postgresql(script).await.iter().any(|heard| heard == SILENCE)
+        Verdict::Different(report)
     }
 
     /// The neighbours go, and must have been there: at least `turns` transactions each.
