@@ -23,10 +23,10 @@ const BLOCK: u32 = 50;
 const SEED: u8 = 1;
 
 /// How long a check may take to make failing scripts smaller. When it is over, it looks for no more of them.
-const SHRINKING: Duration = Duration::from_secs(100);
+const SHRINKING: Duration = Duration::from_secs(80);
 
 /// How much of that is for one script.
-const SHRINKING_ONE: Duration = Duration::from_secs(30);
+const SHRINKING_ONE: Duration = Duration::from_secs(40);
 
 /// How often a script is tried that does not fail at once: which server it gets is up to the neighbours.
 const TRIES: u32 = 2;
