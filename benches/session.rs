@@ -24,6 +24,7 @@ use howdah::session::carried::Carried;
 use howdah::session::encode::Upstream;
 use howdah::session::pins::Pins;
 use howdah::session::registry::Registry;
+use howdah::session::scope::Outlook;
 use howdah::session::{Batch, Intent, Note, Plan, Session, Standing, Work};
 use howdah::sql::catalog::Catalog;
 use howdah::sql::classify::Classifier;
@@ -78,7 +79,7 @@ impl Pair {
     fn observe(&mut self, batch: Batch<'_>) -> (Plan, Intent) {
         let mut plan = Plan::new(Standing::Detached);
         let Self { session, classifier, catalog, .. } = self;
-        let intent = session.observe(batch, &mut plan, &mut |text| classifier.analyse(text, catalog));
+        let intent = session.observe(batch, &mut plan, &Outlook { classifier, catalog, objects: 0 });
         (plan, intent)
     }
 

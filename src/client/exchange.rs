@@ -17,12 +17,10 @@ use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::relay::{self, Farewell, Hold, Outcome, Until};
 use crate::router::reason::Reason;
 use crate::server::own::OwnError;
-use crate::session::scope::{Judge, Place};
+use crate::session::scope::Outlook;
 use crate::session::{Batch, Held as Found, Intent, Plan, Standing, Tx, Work};
-use crate::sql::catalog::Catalog;
-use crate::sql::classify::Classifier;
 use crate::sql::hint::Hint;
-use crate::sql::{Analysis, Effects, WriteReason};
+use crate::sql::{Effects, WriteReason};
 
 /// Where a batch ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,23 +37,6 @@ pub(super) enum Ran {
 const PROBE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_depend \
      WHERE refclassid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND refobjid = pg_catalog.pg_my_temp_schema()), \
      EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid())";
-
-/// What a session asks about texts.
-struct Outlook<'a> {
-    classifier: &'a Classifier,
-    catalog: &'a Catalog,
-    place: Place,
-}
-
-impl Judge for Outlook<'_> {
-    fn analyse(&mut self, text: &[u8]) -> Analysis {
-        self.classifier.analyse(text, self.catalog)
-    }
-
-    fn place(&self) -> Place {
-        self.place
-    }
-}
 
 impl Client {
     /// Serves the batch in `self.frames`.
@@ -150,10 +131,9 @@ impl Client {
     fn observe(&mut self, plan: &mut Plan) -> Intent {
         let catalog = self.contents.get();
         let objects = FixedState::default().hash_one((self.contents.shape(), self.destination.server_user.as_str()));
-        let place = Place { objects, catalog: catalog.seed() };
-        let mut outlook = Outlook { classifier: &self.services.classifier, catalog: &catalog, place };
+        let outlook = Outlook { classifier: &self.services.classifier, catalog: &catalog, objects };
         let batch = Batch { buffer: self.wire.bytes(), frames: &self.frames };
-        self.session.observe(batch, plan, &mut outlook)
+        self.session.observe(batch, plan, &outlook)
     }
 
     /// A batch that is not whole cannot be repeated, so it may not be tried on a replica.

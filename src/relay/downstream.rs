@@ -1,6 +1,7 @@
 //! Server to client: each reply judged by the queue, and either sent on, swallowed or worded anew.
 
 use super::{HELD, Hold, Relay, streams};
+use crate::protocol::backend::message;
 use crate::protocol::error::ErrorFields;
 use crate::protocol::frame::{Frame, FrameError, Incomplete, Next};
 use crate::protocol::replies::{Event, Unexpected, Verdict};
@@ -65,7 +66,7 @@ impl Relay<'_> {
 
     /// Deals with one message, or the head of a long one; says what becomes of the rest of it.
     fn message(&mut self, frame: Frame) -> Result<Verdict, Fault> {
-        let Server { wire, replies, carried, .. } = &mut *self.server;
+        let Server { wire, replies, carried, said_farewell, .. } = &mut *self.server;
         let body = frame.body(wire.bytes());
         let first = body.first().copied().unwrap_or(0);
         let (verdict, event) = replies.on(frame.tag, first)?;
@@ -95,13 +96,21 @@ impl Relay<'_> {
                 if outdated {
                     self.session.outdated(&failure);
                 }
-                self.fatal |= fields.is_fatal();
+                if fields.is_fatal() {
+                    self.fatal = true;
+                    *said_farewell = true;
+                }
                 let ours = matches!(failure.failed, Some(Note::Begin));
                 let out_of_step = is_out_of_step(failure.failed.as_ref(), fields.code);
+                let words = self.session.in_clients_words(&failure, body).filter(|_| frame.is_end());
                 self.session.on_reply(Event::Failed(failure), frame.tag, body, carried);
                 if out_of_step {
                     // It does not hold what its books say: whoever comes next gets another.
                     self.server.break_off("does not hold the statements that it should");
+                }
+                if let (Some(words), false) = (words, ours) {
+                    self.down.make(|out| message(out, tag::ERROR_RESPONSE, |out| out.extend_from_slice(&words)));
+                    return Ok(Verdict::Swallow);
                 }
                 if ours {
                     // The transaction that the client believes in could not begin: nothing may follow.

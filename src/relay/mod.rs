@@ -278,7 +278,7 @@ impl Relay<'_> {
         }
         let failure = Failure { failed: None, skipped: self.server.replies.abandon() };
         self.session.undo(failure, &mut self.server.carried);
-        let farewell = if self.fatal { Farewell::Relayed } else { Farewell::None };
+        let farewell = if self.fatal || self.server.said_farewell { Farewell::Relayed } else { Farewell::None };
         let mut parting = self.part();
         if poll_fn(|cx| parting.poll_send(cx, self.client)).await.is_err() {
             return Outcome::ClientGone;

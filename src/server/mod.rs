@@ -51,6 +51,8 @@ pub struct Server {
     pub overheard: BytesMut,
     /// What the client that it is lent to takes its process id to be.
     pub alias: Option<i32>,
+    /// It has told its client why it ends, and ends.
+    pub said_farewell: bool,
     key: Arc<ServerKey>,
     broken: Option<&'static str>,
 }
@@ -95,6 +97,7 @@ impl Server {
             info,
             overheard: BytesMut::new(),
             alias: None,
+            said_farewell: false,
             key,
             broken: None,
         }
@@ -105,7 +108,7 @@ impl Server {
         &self.key
     }
 
-    /// Has a NotificationResponse name the client by the process id that it was given, if it is from itself.
+    /// Has a `NotificationResponse` name the client by the process id that it was given, if it is from itself.
     pub fn rename_notifier(&mut self, frame: Frame) {
         if let Some(alias) = self.alias
             && let Some(process_id) = self.wire.body_mut(frame).first_chunk_mut::<4>()

@@ -19,6 +19,7 @@ pub mod pins;
 pub mod registry;
 pub mod scope;
 pub mod settings;
+mod undo;
 
 #[cfg(test)]
 mod tests;
@@ -30,17 +31,18 @@ use foldhash::fast::RandomState;
 
 use crate::auth::Authenticated;
 use crate::protocol::error::Report;
-use crate::protocol::replies::{Event, Failure};
+use crate::protocol::replies::Event;
 use crate::protocol::tag::{TransactionStatus, backend as tag};
 use crate::protocol::text::split_cstr;
 use crate::sql::Effects;
-use crate::sql::command::{Command, Parsed, TransactionModes};
-use carried::{Carried, Kept};
+use crate::sql::command::{Parsed, TransactionModes};
+use carried::Carried;
 pub use observe::{Batch, Intent, Plan, Standing, Work};
 use parameters::Parameters;
 use pins::{Pins, Reason};
 use registry::{Registry, Statement};
 use settings::{Ledger, Settings, Value};
+pub use undo::{Forgotten, Names};
 
 /// What a server's reply queue remembers for the session.
 #[derive(Debug)]
@@ -96,31 +98,6 @@ pub enum Note {
     },
     /// Something that Howdah refuses, in PostgreSQL's words.
     Refused(Box<Report>),
-}
-
-/// Named statements that are no more once a message has succeeded. They are forgotten when it is sent, because the
-/// messages that are sent behind it must find them gone.
-#[derive(Debug)]
-pub enum Forgotten {
-    /// One.
-    One {
-        /// The client's name.
-        name: Box<[u8]>,
-        /// What it meant.
-        statement: Arc<Statement>,
-    },
-    /// All that the client had, and all that the server held.
-    All(Names, Kept),
-}
-
-/// A client's named statements.
-pub type Names = HashMap<Box<[u8]>, Arc<Statement>, RandomState>;
-
-/// Whether a message failed itself, or was passed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Failed,
-    Skipped,
 }
 
 /// The setting that SET changes in part.
@@ -375,120 +352,14 @@ impl Session {
         }
     }
 
-    /// A server has refused a statement because the statement's result has changed: whoever prepares its text again
-    /// gets a new statement on every server.
-    pub fn outdated(&self, failure: &Failure<Note>) {
-        if let Some(Note::Bound(statement)) = &failure.failed {
-            self.registry.retire(statement);
-        }
-    }
-
-    /// Takes back what was assumed of messages that failed or were skipped.
-    pub fn undo(&mut self, failure: Failure<Note>, carried: &mut Carried) {
-        self.failed = true;
-        for note in failure.skipped {
-            self.take_back(note, Fate::Skipped, carried);
-        }
-        if let Some(note) = failure.failed {
-            self.take_back(note, Fate::Failed, carried);
-        }
-    }
-
     /// The server tells what a setting is now that the client has just made. That is what the next server must be
     /// told: the words may have meant a change of what was before (`SET datestyle TO dmy`).
     fn reported(&mut self, name: &str, value: &str) {
         let name = name.to_ascii_lowercase();
-        if self.strays == Held::Something || MERGED != name || self.settings().get(&name).is_none() {
+        if self.strays == Held::Something || MERGED != name || !self.ledger.differs_from_startup(&name) {
             return;
         }
         self.each_ledger(|ledger| ledger.set(&name, Value::Text(value.into())));
-    }
-
-    fn take_back(&mut self, note: Note, fate: Fate, carried: &mut Carried) {
-        match note {
-            Note::Parsed { name, sent } => {
-                self.statements.remove(&name);
-                if let Some(id) = sent {
-                    carried.forget(id);
-                }
-            }
-            Note::Unnamed { before, held } if fate == Fate::Skipped => {
-                self.unnamed = before;
-                carried.unnamed = held;
-            }
-            // A Parse that fails has dropped the statement before (`exec_parse_message`, src/backend/tcop/postgres.c).
-            Note::Unnamed { .. } => {
-                self.unnamed = None;
-                carried.unnamed = None;
-            }
-            Note::SuppliedUnnamed(held) => carried.unnamed = held.filter(|_| fate == Fate::Skipped),
-            Note::Supplied(id) => carried.forget(id),
-            Note::Closed { name, statement } => {
-                self.statements.insert(name, statement);
-            }
-            Note::Evicted(statement) => carried.restore(statement),
-            Note::Executed { effects, forgotten, .. } => {
-                if let Some(forgotten) = forgotten {
-                    self.remember_again(*forgotten, carried);
-                }
-                self.may_have_locked(effects);
-            }
-            Note::Query { effects, .. } => self.may_have_locked(effects),
-            Note::Bound(_) | Note::Begin | Note::Refused(_) => {}
-        }
-    }
-
-    /// Session locks survive the failure of the statement that took them.
-    fn may_have_locked(&mut self, effects: Effects) {
-        if effects.has(Effects::ADVISORY_LOCK) {
-            self.took_effect(Effects::ADVISORY_LOCK);
-        }
-    }
-
-    /// Forgets the statements that `command` deallocates; gives them, to be brought back should it fail.
-    fn forget(&mut self, command: &Command, carried: &mut Carried) -> Option<Box<Forgotten>> {
-        match command {
-            Command::DiscardAll | Command::DeallocateAll => {
-                Some(Box::new(Forgotten::All(std::mem::take(&mut self.statements), carried.take_all())))
-            }
-            Command::Deallocate { name, .. } => {
-                let (name, statement) = self.statements.remove_entry(name.as_bytes())?;
-                carried.forget(statement.id);
-                Some(Box::new(Forgotten::One { name, statement }))
-            }
-            _ => None,
-        }
-    }
-
-    fn remember_again(&mut self, forgotten: Forgotten, carried: &mut Carried) {
-        match forgotten {
-            Forgotten::One { name, statement } => {
-                carried.restore(Arc::clone(&statement));
-                self.statements.insert(name, statement);
-            }
-            Forgotten::All(names, kept) => {
-                self.statements = names;
-                carried.put_back(kept);
-            }
-        }
-    }
-
-    /// Takes back what the session, not the server, has assumed of a batch that will be sent again elsewhere;
-    /// the last message's note first.
-    pub fn unsay(&mut self, notes: Vec<Note>) {
-        for note in notes {
-            match note {
-                Note::Parsed { name, .. } => {
-                    self.statements.remove(&name);
-                }
-                Note::Closed { name, statement } => {
-                    self.statements.insert(name, statement);
-                }
-                _ => {}
-            }
-        }
-        self.failed = false;
-        self.portals.clear();
     }
 
     /// Where the client is in a transaction, to be given to [`Session::go_back_to`].

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
-use super::scope::Judge;
+use super::scope::Outlook;
 use super::settings::Value;
 use super::{Deferred, Session, Statement, Tx};
 use crate::protocol::backend;
@@ -109,7 +109,7 @@ pub enum Intent {
 
 impl Session {
     /// Learns what `batch` needs.
-    pub fn observe(&mut self, batch: Batch<'_>, plan: &mut Plan, judge: &mut dyn Judge) -> Intent {
+    pub fn observe(&mut self, batch: Batch<'_>, plan: &mut Plan, outlook: &Outlook<'_>) -> Intent {
         plan.steps.clear();
         plan.steps.reserve(batch.frames.len());
         plan.fingerprint = None;
@@ -118,7 +118,7 @@ impl Session {
         let mut unknown = false;
         let mut found = None;
         for (frame, body) in batch.messages() {
-            let (step, analysis) = self.step(frame, body, batch, judge);
+            let (step, analysis) = self.step(frame, body, batch, outlook);
             match analysis {
                 Known::Nothing => {}
                 Known::Unknown => unknown = true,
@@ -144,30 +144,30 @@ impl Session {
         Intent::Run { work: self.work(decisive), hint: found }
     }
 
-    fn step(&self, frame: Frame, body: &[u8], batch: Batch<'_>, judge: &mut dyn Judge) -> (Step, Known) {
+    fn step(&self, frame: Frame, body: &[u8], batch: Batch<'_>, outlook: &Outlook<'_>) -> (Step, Known) {
         if !frame.is_start() {
             return (Step::Pass, Known::Unknown);
         }
         let known = match frame.tag {
             tag::QUERY => {
                 let Ok(text) = frontend::query(body) else { return (Step::Pass, Known::Unknown) };
-                let analysis = judge.analyse(text);
+                let analysis = outlook.analyse(text);
                 let effects = analysis.effects;
                 let statements = if effects.has(Effects::COMMANDS) { command::parse(text) } else { Vec::new() };
                 return (Step::Query { statements, effects }, Known::Analysis(analysis, hint::parse(text)));
             }
             tag::PARSE => {
                 let Ok(parse) = Parse::open(body) else { return (Step::Pass, Known::Unknown) };
-                let statement = self.make_statement(parse, judge);
-                let known = Known::Analysis(statement.analysis(judge), statement.hint.clone());
+                let statement = self.make_statement(parse, outlook);
+                let known = Known::Analysis(statement.analysis(outlook), statement.hint.clone());
                 return (Step::Parse(statement), known);
             }
             tag::BIND => match Bind::open(body) {
-                Ok(bind) => self.known(bind.statement, frame, batch, judge),
+                Ok(bind) => self.known(bind.statement, frame, batch, outlook),
                 Err(_) => Known::Unknown,
             },
             tag::DESCRIBE => match frontend::object(body) {
-                Ok((Object::Statement, name)) => self.known(name, frame, batch, judge),
+                Ok((Object::Statement, name)) => self.known(name, frame, batch, outlook),
                 // A portal is described where it was bound: in this batch, or on a server already held.
                 _ => Known::Nothing,
             },
@@ -178,24 +178,25 @@ impl Session {
     }
 
     /// What the statement `name`, used by the message `frame`, is known to do.
-    fn known(&self, name: &[u8], frame: Frame, batch: Batch<'_>, judge: &mut dyn Judge) -> Known {
+    fn known(&self, name: &[u8], frame: Frame, batch: Batch<'_>, outlook: &Outlook<'_>) -> Known {
         // Parsed earlier in this batch, it has been counted there.
         if batch.parses_before(name, frame) {
             return Known::Nothing;
         }
         let statement = if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) };
-        statement.map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis(judge), statement.hint.clone()))
+        statement
+            .map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis(outlook), statement.hint.clone()))
     }
 
-    fn make_statement(&self, parse: Parse<'_>, judge: &mut dyn Judge) -> Arc<Statement> {
+    fn make_statement(&self, parse: Parse<'_>, outlook: &Outlook<'_>) -> Arc<Statement> {
         if !parse.name.is_empty()
-            && let Some(scope) = self.scope(judge.place(), parse.text)
+            && let Some(scope) = self.scope(outlook, parse.text)
         {
-            return self.registry.intern(scope, parse.text, parse.types, judge);
+            return self.registry.intern(scope, parse.text, parse.types, outlook);
         }
-        let analysis = judge.analyse(parse.text);
+        let analysis = outlook.analyse(parse.text);
         let own = |analysis| {
-            let (id, catalog) = (self.registry.fresh_id(), judge.place().catalog);
+            let (id, catalog) = (self.registry.fresh_id(), outlook.catalog.seed());
             Arc::new(Statement::new(id, parse.text, parse.types, analysis, catalog))
         };
         if !parse.name.is_empty() {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use foldhash::fast::FixedState;
 
-use super::scope::Judge;
+use super::scope::Outlook;
 use crate::protocol::frontend::Parse;
 use crate::sql::command::{self, Parsed};
 use crate::sql::hint::{self, Hint};
@@ -63,8 +63,8 @@ impl Statement {
     }
 
     /// What the text says; asks again when more is known of the database than when it was last asked.
-    pub fn analysis(&self, judge: &mut dyn Judge) -> Analysis {
-        if judge.place().catalog == self.catalog { self.analysis } else { judge.analyse(&self.text) }
+    pub fn analysis(&self, outlook: &Outlook<'_>) -> Analysis {
+        if outlook.catalog.seed() == self.catalog { self.analysis } else { outlook.analyse(&self.text) }
     }
 
     /// Whether it is what `parse` would make.
@@ -129,8 +129,8 @@ impl Registry {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The one statement with this text and these types in `scope`; `judge` is asked only for a new one.
-    pub fn intern(&self, scope: u64, text: &[u8], types: &[u8], judge: &mut dyn Judge) -> Arc<Statement> {
+    /// The one statement with this text and these types in `scope`; `outlook` is asked only for a new one.
+    pub fn intern(&self, scope: u64, text: &[u8], types: &[u8], outlook: &Outlook<'_>) -> Arc<Statement> {
         let hash = FixedState::default().hash_one((scope, text, types));
         let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +142,7 @@ impl Registry {
             return statement;
         }
         let id = self.fresh_id();
-        let own = Statement::new(id, text, types, judge.analyse(text), judge.place().catalog);
+        let own = Statement::new(id, text, types, outlook.analyse(text), outlook.catalog.seed());
         let statement = Arc::new(Statement { scope, ..own });
         shard.insertions += 1;
         if shard.insertions.is_multiple_of(SWEEP) {

@@ -9,22 +9,25 @@ use foldhash::fast::FixedState;
 use super::pins::Reason;
 use super::{Held, Session};
 use crate::sql::Analysis;
-
-/// Where a client is, as far as it is not in its session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Its database and role on the servers, and how often definitions there have changed.
-    pub objects: u64,
-    /// What is known of that database; see [`crate::sql::catalog::Catalog::seed`].
-    pub catalog: u64,
-}
+use crate::sql::catalog::Catalog;
+use crate::sql::classify::Classifier;
 
 /// What is asked while messages are observed.
-pub trait Judge {
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook<'a> {
+    /// Tells what texts do.
+    pub classifier: &'a Classifier,
+    /// What is known of the client's database.
+    pub catalog: &'a Catalog,
+    /// The client's database and role on the servers, and how often definitions there have changed.
+    pub objects: u64,
+}
+
+impl Outlook<'_> {
     /// What a statement text does.
-    fn analyse(&mut self, text: &[u8]) -> Analysis;
-    /// Where the client is now.
-    fn place(&self) -> Place;
+    pub(super) fn analyse(&self, text: &[u8]) -> Analysis {
+        self.classifier.analyse(text, self.catalog)
+    }
 }
 
 /// Settings that do not touch how a text is understood. All others count, also those that nobody has heard of.
@@ -46,7 +49,7 @@ const MOMENTS: [&[u8]; 4] = [b"now", b"today", b"tomorrow", b"yesterday"];
 
 impl Session {
     /// A number that is equal where a text means the same; `None` where it may mean something to this client only.
-    pub(super) fn scope(&self, place: Place, text: &[u8]) -> Option<u64> {
+    pub(super) fn scope(&self, outlook: &Outlook<'_>, text: &[u8]) -> Option<u64> {
         // A temporary table may stand in front of a table of the same name, and nobody sees SET LOCAL.
         if self.pins.has(Reason::Temporary)
             || self.pins.has(Reason::SessionState)
@@ -57,7 +60,7 @@ impl Session {
         }
         let settings = self.settings();
         let hash = FixedState::default();
-        let start = hash.hash_one((place.objects, place.catalog));
+        let start = hash.hash_one((outlook.objects, outlook.catalog.seed()));
         let relevant = settings.iter().filter(|(name, _)| !INDIFFERENT.contains(name) && !name.starts_with("howdah."));
         Some(relevant.fold(start, |so_far, setting| hash.hash_one((so_far, setting))))
     }

@@ -168,6 +168,13 @@ impl Ledger {
         self.committed = Arc::clone(settings);
     }
 
+    /// Whether `name` is set to something else than what RESET returns to.
+    #[must_use]
+    pub fn differs_from_startup(&self, name: &str) -> bool {
+        let value = self.current.get(name);
+        value.is_some() && value != self.startup.get(name)
+    }
+
     /// `settings` hold now; a rollback brings back what held before.
     pub fn adopt(&mut self, settings: &Arc<Settings>) {
         self.current = Arc::clone(settings);
@@ -185,16 +192,14 @@ impl Ledger {
 
     /// RESET, and SET to DEFAULT.
     pub fn reset(&mut self, name: &str) {
-        match self.startup.get(name).cloned() {
-            Some(value) => self.set(name, value),
-            None => {
-                let current = Arc::make_mut(&mut self.current);
-                if name == AUTHORIZATION {
-                    current.remove(ROLE);
-                }
-                current.remove(name);
-            }
+        if let Some(value) = self.startup.get(name).cloned() {
+            return self.set(name, value);
         }
+        let current = Arc::make_mut(&mut self.current);
+        if name == AUTHORIZATION {
+            current.remove(ROLE);
+        }
+        current.remove(name);
     }
 
     /// RESET ALL: everything but the role and the session's user (`GUC_NO_RESET_ALL`, `src/backend/utils/misc/guc_tables.c`).

@@ -8,7 +8,7 @@ use super::carried::Carried;
 use super::encode::Upstream;
 use super::pins::Pins;
 use super::registry::Registry;
-use super::scope::{Judge, Place};
+use super::scope::Outlook;
 use super::{Batch, Intent, Note, Plan, Session, Standing, Tx, Work};
 use crate::auth::Users;
 use crate::auth::method::{Step, begin};
@@ -18,7 +18,6 @@ use crate::protocol::frontend;
 use crate::protocol::outbox::Outbox;
 use crate::protocol::replies::{Event, Replies};
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
-use crate::sql::Analysis;
 use crate::sql::catalog::Catalog;
 use crate::sql::classify::Classifier;
 
@@ -28,23 +27,7 @@ struct Pair {
     carried: Carried,
     replies: Replies<Note>,
     standing: Standing,
-    place: Place,
-}
-
-/// Knows no database.
-struct Alone {
-    place: Place,
-    classifier: Classifier,
-}
-
-impl Judge for Alone {
-    fn analyse(&mut self, text: &[u8]) -> Analysis {
-        self.classifier.analyse(text, &Catalog::empty())
-    }
-
-    fn place(&self) -> Place {
-        self.place
-    }
+    objects: u64,
 }
 
 impl Pair {
@@ -66,7 +49,7 @@ impl Pair {
             carried: Carried::new(Arc::default(), 2),
             replies: Replies::default(),
             standing: Standing::Detached,
-            place: Place::default(),
+            objects: 0,
         }
     }
 
@@ -79,8 +62,9 @@ impl Pair {
         }
         let mut plan = Plan::new(self.standing);
         let batch = Batch { buffer: batch, frames: &frames };
-        let mut judge = Alone { place: self.place, classifier: Classifier::default() };
-        let intent = self.session.observe(batch, &mut plan, &mut judge);
+        let (classifier, catalog) = (Classifier::default(), Catalog::empty());
+        let outlook = Outlook { classifier: &classifier, catalog: &catalog, objects: self.objects };
+        let intent = self.session.observe(batch, &mut plan, &outlook);
         match intent {
             Intent::Answer(bytes) => return Ok(bytes.to_vec()),
             Intent::Run { work: Work::Read(_) | Work::Write(_) | Work::Transaction, .. } => {}
@@ -246,7 +230,7 @@ fn a_statement_is_shared_where_its_text_means_the_same() {
     pair.hear("1Z", b'I', b"");
     pair.send(&query("reset search_path")).unwrap_err();
     pair.hear("CZ", b'I', b"RESET\0");
-    pair.place.objects = 1;
+    pair.objects = 1;
     let later = named(pair.send(&[parse("c", "select 1"), sync()].concat()));
     pair.hear("1Z", b'I', b"");
     let moments: Vec<_> = ["d", "e"]

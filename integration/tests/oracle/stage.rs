@@ -179,6 +179,11 @@ impl<'a> Stage<'a> {
             self.replace_servers().await;
             rows(&self.superuser, OBJECTS).await.unwrap();
         }
+        if way.port != self.env.cluster.primary().port {
+            // The objects were made behind Howdah's back, and definitions are followed where they pass through it.
+            let app = Login::app(way.port).connect().await.unwrap();
+            rows(&app, "DROP TABLE IF EXISTS oracle.nothing").await.unwrap();
+        }
         if self.routed.as_ref().is_some_and(|howdah| howdah.port == way.port) {
             self.replicas_have_all().await;
         }
