@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use foldhash::fast::FixedState;
 
@@ -93,10 +93,11 @@ impl Statement {
     }
 }
 
-/// The name that statement `id` has on every server.
+/// The name that statement `id` has on every server. Another one in each process, so that no client hits upon it.
 #[must_use]
 pub fn server_name(id: u64) -> String {
-    format!("howdah_{id}")
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| std::hash::RandomState::new().hash_one(0) & 0xFFFF_FFFF);
+    format!("howdah_{:08x}_{id}", *PROCESS)
 }
 
 const SHARDS: usize = 64;

@@ -43,7 +43,7 @@ const KNOWN: [(&str, &str); 3] = [
 ];
 
 /// Scripts that differ or not depending on which server comes, and why.
-const BY_CHANCE: [(&str, &str); 24] = [
+const BY_CHANCE: [(&str, &str); 23] = [
     ("simple: sequences", SEQUENCES),
     ("locks: the sequence's last value", SEQUENCES),
     ("locks: the last value of an insert", SEQUENCES),
@@ -67,7 +67,6 @@ const BY_CHANCE: [(&str, &str); 24] = [
     ("settings: own names", PLACEHOLDERS),
     ("definitions: prepared anew after a column is dropped", "docs/limitations.md: a result that changes with DDL"),
     ("startup: RESET in one message with its use", RESET),
-    ("misfortunes: a name that another may have", NAMES),
 ];
 
 const NAMES: &str = "docs/limitations.md: names of statements in SQL";
