@@ -172,7 +172,10 @@ async fn conversations_are_the_same(env: &Env, files: &[(&str, &str)]) {
             Verdict::Same => {}
             Verdict::Different(report) => {
                 eprintln!("=== {}\n{report}", script.name);
-                if !differs_by_chance(script) {
+                // Which server came may have decided, in a way that nobody has told apart yet: it is printed, and counts when
+                // it happens again at once.
+                let again = async || stage.compare(script, Thoroughness::FirstDifference).await;
+                if !differs_by_chance(script) && matches!(again().await, Verdict::Different(_)) {
                     different.push(script.name.as_str());
                 }
             }
