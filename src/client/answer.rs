@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 
+use crate::cancel::Key;
 use crate::protocol::backend;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
@@ -55,6 +56,16 @@ pub enum Wrote {
     Nothing,
     /// It may have.
     Perhaps,
+}
+
+/// What a client hears when it has logged in: everything up to its first statement.
+pub(super) fn greeting<'a>(out: &mut BytesMut, parameters: impl Iterator<Item = (&'a str, &'a str)>, key: &Key) {
+    backend::authentication(out, 0, &[]);
+    for (name, value) in parameters {
+        backend::parameter_status(out, name, value);
+    }
+    backend::backend_key_data(out, key.process_id, &key.secret);
+    backend::ready_for_query(out, TransactionStatus::Idle);
 }
 
 /// An administrator has ended the connection.

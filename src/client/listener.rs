@@ -386,16 +386,7 @@ async fn greeting(
     destination: &Destination,
     settings: &mut Arc<Settings>,
 ) -> Result<Arc<Parameters>, Report> {
-    let hold = Instant::now() + served.hold;
-    let node = loop {
-        let view = served.cluster.view();
-        if let Some(node) = view.primary {
-            break node;
-        }
-        if served.cluster.hold(hold).await.is_err() {
-            return Err(fatal(answer::no_primary(destination.cluster.as_str())));
-        }
-    };
+    let node = served.primary(destination).await.map_err(fatal)?;
     let unknown = || fatal(answer::no_primary(destination.cluster.as_str()));
     let pool = served.pool(services, destination, node).ok_or_else(unknown)?;
     if let Some(parameters) = services.greeting(pool.key(), settings, Instant::now()) {

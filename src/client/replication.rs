@@ -6,7 +6,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::Poll;
-use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
@@ -19,10 +18,8 @@ use crate::config::model::{Destination, User};
 use crate::net::deadline::Deadline;
 use crate::net::stream::Stream;
 use crate::net::worker;
-use crate::protocol::backend;
-use crate::protocol::error::{Report, Severity};
+use crate::protocol::error::Report;
 use crate::protocol::startup::{Replication, StartupMessage};
-use crate::protocol::tag::TransactionStatus;
 use crate::server::cancel::ServerKey;
 use crate::server::connect::{self, Connected};
 use crate::session::pins::Reason;
@@ -65,15 +62,9 @@ pub(super) async fn open(
     message: &StartupMessage,
     out: &mut BytesMut,
 ) -> Result<Passage, Report> {
-    let hold = Instant::now() + served.hold;
-    let leaderless = || answer::no_primary(destination.cluster.as_str());
-    let node = loop {
-        if let Some(node) = served.cluster.view().primary {
-            break node;
-        }
-        served.cluster.hold(hold).await.map_err(|_| leaderless())?;
-    };
-    let mut login = served.login(services, destination, node).ok_or_else(leaderless)?;
+    let node = served.primary(destination).await?;
+    let unknown = || answer::no_primary(destination.cluster.as_str());
+    let mut login = served.login(services, destination, node).ok_or_else(unknown)?;
     let ours = |name: &str| matches!(name, "user" | "database") || name.starts_with("_pq_.");
     login.options = message.parameters.iter().filter(|(name, _)| !ours(name)).cloned().collect();
     let connected = connect::connect(&login).await.map_err(|error| error.report())?;
@@ -87,12 +78,7 @@ pub(super) async fn open(
         canceling: AtomicBool::new(false),
     }));
     let mut greeting = std::mem::take(out);
-    backend::authentication(&mut greeting, 0, &[]);
-    for (name, value) in &parameters {
-        backend::parameter_status(&mut greeting, name, value);
-    }
-    backend::backend_key_data(&mut greeting, key.process_id, &key.secret);
-    backend::ready_for_query(&mut greeting, TransactionStatus::Idle);
+    answer::greeting(&mut greeting, parameters.iter().map(|(name, value)| (&**name, &**value)), &key);
     let stats = services.counters.of(&arrival.database, &arrival.user);
     stats.of(worker::here()).logins.increment();
     services.counters.pinned(Reason::Replication);
@@ -131,7 +117,7 @@ pub(super) async fn pass(services: Arc<Services>, mut client: Stream, passage: P
             stats.bytes_sent.add(sent);
         }
         Ok(None) => {
-            let report = Report { severity: Severity::Fatal, ..answer::killed() };
+            let report = answer::killed();
             services.counters.errors.record(report.code.0);
             tracing::info!(client = %info.id, "replication connection ends: {}", report.message);
         }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use lru::LruCache;
 use tokio::sync::watch;
 
+use super::answer;
 use super::counters::Counters;
 use super::directory::Directory;
 use super::lookup::Lookup;
@@ -23,6 +24,7 @@ use crate::net::tls::{Acceptor, Connector};
 use crate::net::worker::{self, Workers};
 use crate::pool::key::PoolKey;
 use crate::pool::{Pool, Pools};
+use crate::protocol::error::Report;
 use crate::protocol::startup::NEWEST_MINOR;
 use crate::server::connect::Login;
 use crate::session::parameters::Parameters;
@@ -240,6 +242,19 @@ impl Services {
 }
 
 impl Served {
+    /// The index of the primary, for which it waits for a while when there is none. An error says that there is none.
+    pub(super) async fn primary(&self, destination: &Destination) -> Result<usize, Report> {
+        let hold = Instant::now() + self.hold;
+        loop {
+            if let Some(node) = self.cluster.view().primary {
+                return Ok(node);
+            }
+            if self.cluster.hold(hold).await.is_err() {
+                return Err(answer::no_primary(destination.cluster.as_str()));
+            }
+        }
+    }
+
     /// The pool of `destination` on the node with index `node`.
     pub fn pool(&self, services: &Services, destination: &Destination, node: usize) -> Option<Arc<Pool>> {
         let (name, _) = self.nodes.get(node)?;

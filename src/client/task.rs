@@ -374,12 +374,7 @@ impl Client {
 
     /// Says hello: everything that a client expects before its first statement, in one write.
     pub(super) async fn greet(&mut self, mut out: BytesMut) -> std::io::Result<()> {
-        crate::protocol::backend::authentication(&mut out, 0, &[]);
-        for (name, value) in self.session.believed.iter() {
-            crate::protocol::backend::parameter_status(&mut out, name, value);
-        }
-        crate::protocol::backend::backend_key_data(&mut out, self.key.process_id, &self.key.secret);
-        crate::protocol::backend::ready_for_query(&mut out, TransactionStatus::Idle);
+        answer::greeting(&mut out, self.session.believed.iter(), &self.key);
         self.wire.send(&out).await
     }
 }
