@@ -20,7 +20,7 @@ const SECRET_3_2: usize = 32;
 
 #[derive(Debug)]
 struct Entry {
-    secret: Box<[u8]>,
+    secret: Arc<[u8]>,
     slot: Arc<Slot>,
 }
 
@@ -43,7 +43,7 @@ pub struct Key {
     /// What the client takes for its server's process.
     pub process_id: i32,
     /// The secret that goes with it.
-    pub secret: Box<[u8]>,
+    pub secret: Arc<[u8]>,
     /// What its cancel requests reach.
     pub slot: Arc<Slot>,
 }
@@ -58,13 +58,14 @@ impl Registry {
     pub fn issue(self: &Arc<Self>, minor: u16) -> Key {
         let slot = Arc::new(Slot::default());
         let length = if minor >= 2 { SECRET_3_2 } else { SECRET_3_0 };
-        let mut secret = vec![0u8; length].into_boxed_slice();
-        rand::rng().fill(&mut secret[..]);
+        let mut secret = [0u8; SECRET_3_2];
+        rand::rng().fill(&mut secret);
+        let secret: Arc<[u8]> = Arc::from(&secret[..length]);
         loop {
             let process_id = rand::rng().random_range(1..=i32::MAX);
             let mut shard = self.shard(process_id);
             if let std::collections::hash_map::Entry::Vacant(vacant) = shard.entry(process_id) {
-                vacant.insert(Entry { secret: secret.clone(), slot: Arc::clone(&slot) });
+                vacant.insert(Entry { secret: Arc::clone(&secret), slot: Arc::clone(&slot) });
                 drop(shard);
                 return Key { registry: Arc::clone(self), process_id, secret, slot };
             }

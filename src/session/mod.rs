@@ -175,7 +175,7 @@ impl Session {
             unnamed: None,
             portals: HashMap::default(),
             ledger: Ledger::new(Arc::clone(&startup), startup),
-            server: Ledger::new(Arc::default(), Arc::default()),
+            server: Ledger::default(),
             believed,
             tx: Tx::Idle,
             pins,

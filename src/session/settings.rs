@@ -4,7 +4,7 @@
 //! server; nothing here knows what a setting means. SET is transactional, and so is the ledger.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::protocol::text::{quote_identifier, quote_literal};
 
@@ -146,6 +146,14 @@ pub struct Ledger {
     /// What held when the transaction began.
     committed: Arc<Settings>,
     savepoints: Vec<(String, Arc<Settings>)>,
+}
+
+impl Default for Ledger {
+    /// Nothing is set. Shared: every client begins with one of these.
+    fn default() -> Self {
+        static NOTHING: LazyLock<Arc<Settings>> = LazyLock::new(Arc::default);
+        Self::new(Arc::clone(&NOTHING), Arc::clone(&NOTHING))
+    }
 }
 
 impl Ledger {
