@@ -30,6 +30,7 @@ fn main() -> std::process::ExitCode {
             users_are_looked_up,
             starts_before_its_nodes,
             workers_change_under_load,
+            new_logins_see_new_defaults,
         ],
     )
 }
@@ -362,4 +363,36 @@ async fn workers_change_under_load(env: &Env) {
         assert!(ran.len() >= 3 && ran[..3].iter().all(|ran| *ran > 20_000_000), "all three had work: {ran:?}");
     }
     assert_eq!(env.cluster.primary().query_in("app", PGBENCH_SUMS_AGREE).await[0][0].as_deref(), Some("t"));
+}
+
+/// What `ALTER ROLE` and `ALTER DATABASE` set is what a new login begins with, whichever node answers.
+async fn new_logins_see_new_defaults(env: &Env) {
+    let shown = async |sql: &str| {
+        let client = env.app().connect().await.unwrap();
+        rows(&client, sql).await.unwrap()[0][0].clone().unwrap()
+    };
+    let on_primary = "SHOW work_mem";
+    let on_replica = "/* howdah: replica */ SELECT current_setting('work_mem') AS marker_defaults";
+    let before = (shown(on_primary).await, shown(on_replica).await);
+    let altering = env.app().connect().await.unwrap();
+    rows(&altering, "BEGIN; ALTER ROLE app SET work_mem = '6543kB'").await.unwrap();
+    assert_eq!(shown(on_primary).await, before.0, "not committed yet");
+    rows(&altering, "COMMIT").await.unwrap();
+    assert_eq!(shown(on_primary).await, "6543kB");
+    eventually("replicas' servers to be renewed", Duration::from_secs(30), async || {
+        shown(on_replica).await == "6543kB"
+    })
+    .await;
+    env.assert_only_on_replicas("%marker_defaults%").await;
+    // Behind Howdah's back it is noticed with the next load of the catalog, for which DDL asks.
+    env.cluster.primary().query("ALTER ROLE app RESET work_mem; ALTER DATABASE app SET work_mem = '7654kB'").await;
+    rows(&altering, "CREATE TABLE noticed ()").await.unwrap();
+    eventually("the database's defaults", Duration::from_secs(30), async || shown(on_primary).await == "7654kB").await;
+    eventually("the same on replicas", Duration::from_secs(30), async || shown(on_replica).await == "7654kB").await;
+    env.cluster.primary().query("ALTER DATABASE app RESET work_mem").await;
+    rows(&altering, "DROP TABLE noticed").await.unwrap();
+    eventually("what was before", Duration::from_secs(30), async || {
+        (shown(on_primary).await, shown(on_replica).await) == before
+    })
+    .await;
 }

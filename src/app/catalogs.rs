@@ -1,5 +1,6 @@
 //! Loading what databases contain, from the primary of their cluster.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::client::services::Services;
 use crate::cluster::Cluster;
 use crate::cluster::catalog::{Catalogs, Contents};
 use crate::server::connect::{ConnectError, Login, connect};
 use crate::server::query::{Direct, QueryError};
 use crate::sql::catalog::{self, Catalog};
+use crate::types::{DatabaseName, Lsn};
 
 /// How often everything is loaded anew though no DDL was seen: others may have changed the catalog.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -25,6 +28,9 @@ const TRIES: u32 = 3;
 /// How long one load may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// For how long a replica that lags is watched, until it has what new sessions begin with.
+const FOLLOW: Duration = Duration::from_secs(600);
+
 /// Loaders that are yet to be started.
 #[derive(Default)]
 pub(super) struct Loaders(Vec<Loader>);
@@ -36,6 +42,10 @@ struct Loader {
     /// How to log in to each node, by index.
     logins: Vec<Login>,
     version: u64,
+    /// What new sessions of each database begin with, as a hash.
+    defaults: HashMap<DatabaseName, String>,
+    /// Those who wait for replicas.
+    followers: JoinSet<()>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,19 +66,27 @@ impl Loaders {
         wanted: mpsc::Receiver<Arc<Contents>>,
         logins: Vec<Login>,
     ) {
-        self.0.push(Loader { cluster, catalogs, wanted, logins, version: 0 });
+        self.0.push(Loader {
+            cluster,
+            catalogs,
+            wanted,
+            logins,
+            version: 0,
+            defaults: HashMap::new(),
+            followers: JoinSet::new(),
+        });
     }
 
-    pub(super) fn spawn(self, tasks: &mut JoinSet<()>) {
+    pub(super) fn spawn(self, services: &Arc<Services>, tasks: &mut JoinSet<()>) {
         for loader in self.0 {
-            tasks.spawn(loader.run());
+            tasks.spawn(loader.run(Arc::clone(services)));
         }
     }
 }
 
 impl Loader {
     /// Loads what is asked for, one database after the other; ends when the cluster is not served any more.
-    async fn run(mut self) {
+    async fn run(mut self, services: Arc<Services>) {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut failed: Vec<Arc<Contents>> = Vec::new();
@@ -84,7 +102,7 @@ impl Loader {
             };
             for contents in due {
                 failed.retain(|other| !Arc::ptr_eq(other, &contents));
-                if let Err(error) = self.serve(&contents).await {
+                if let Err(error) = self.serve(&contents, &services).await {
                     tracing::warn!(database = %contents.database(), %error, "catalog not loaded: its reads go to the primary");
                     failed.push(contents);
                     retry = Instant::now() + RETRY;
@@ -104,10 +122,10 @@ impl Loader {
         due
     }
 
-    async fn serve(&mut self, contents: &Contents) -> Result<(), LoadError> {
+    async fn serve(&mut self, contents: &Contents, services: &Arc<Services>) -> Result<(), LoadError> {
         let mut tries = 1;
         loop {
-            match self.load(contents).await {
+            match self.load(contents, services).await {
                 Ok(catalog) => {
                     contents.set(catalog);
                     return Ok(());
@@ -118,7 +136,7 @@ impl Loader {
         }
     }
 
-    async fn load(&mut self, contents: &Contents) -> Result<Catalog, LoadError> {
+    async fn load(&mut self, contents: &Contents, services: &Arc<Services>) -> Result<Catalog, LoadError> {
         let primary = self.cluster.view().primary.ok_or(LoadError::NoPrimary)?;
         let mut login = self.logins.get(primary).cloned().ok_or(LoadError::NoPrimary)?;
         login.database = contents.database().clone();
@@ -128,7 +146,46 @@ impl Loader {
         for query in catalog::QUERIES {
             answers.push(connection.query(query, TIMEOUT).await?);
         }
+        if let [Some(hash), Some(end)] = connection.query(catalog::DEFAULTS, TIMEOUT).await?.concat().as_slice() {
+            let before = self.defaults.insert(contents.database().clone(), hash.clone());
+            if before.is_some_and(|before| before != *hash) {
+                self.renew(services, end.parse().ok());
+            }
+        }
         self.version += 1;
         Ok(catalog::build(&answers, self.version))
+    }
+
+    /// Servers that began with other settings than new ones would are lent no more: on a replica, those that began before
+    /// it had replayed up to `end`.
+    fn renew(&mut self, services: &Arc<Services>, end: Option<Lsn>) {
+        let cluster = Arc::clone(&self.cluster);
+        tracing::info!(cluster = %cluster.view().cluster, "settings of roles or databases have changed: servers are renewed");
+        services.defaults_changed(&cluster.view().cluster, None);
+        let Some(end) = end else { return };
+        while self.followers.try_join_next().is_some() {}
+        let services = Arc::clone(services);
+        self.followers.spawn(async move { follow(&services, &cluster, end).await });
+    }
+}
+
+/// Renews the servers of each replica as soon as it has replayed up to `end`.
+async fn follow(services: &Services, cluster: &Cluster, end: Lsn) {
+    let deadline = Instant::now() + FOLLOW;
+    let mut behind: Vec<usize> = (0..cluster.view().nodes.len()).collect();
+    loop {
+        let view = cluster.snapshot();
+        behind.retain(|&index| {
+            let Some(node) = view.nodes.get(index).filter(|_| view.primary != Some(index)) else { return false };
+            let arrived = node.replay.is_some_and(|replay| replay.lsn >= end);
+            if arrived {
+                services.defaults_changed(&view.cluster, Some(&node.name));
+            }
+            !arrived
+        });
+        if behind.is_empty() || Instant::now() >= deadline {
+            return;
+        }
+        tokio::time::sleep(RETRY).await;
     }
 }

@@ -81,7 +81,7 @@ pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<
     let shutdown_timeout = config.shutdown_timeout;
     let (current, catalogs) = build::current(config, None, &mut tasks)?;
     let services = Arc::new(Services::new(current, watched, Arc::clone(&workers)));
-    catalogs.spawn(&mut tasks);
+    catalogs.spawn(&services, &mut tasks);
     let (order, orders) = mpsc::channel(ORDERS);
     let started = SystemTime::now();
     let desk = console::Desk::new(Arc::clone(&services), order, started);

@@ -26,7 +26,7 @@ impl App {
         }
         let built = build::current(config, Some(&before), &mut self.tasks);
         let (current, loaders) = built.map_err(|error| faulty(error.to_string()))?;
-        loaders.spawn(&mut self.tasks);
+        loaders.spawn(&self.services, &mut self.tasks);
         self.services.workers.fix(current.config.workers);
         self.services.current.store(std::sync::Arc::new(current));
         // Those who lie idle follow when they next have something to say; those whose user is gone go now.

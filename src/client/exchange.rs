@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 
 use super::answer::{self, Wrote};
 use super::attach::{AttachError, Orders};
-use super::task::{Attachment, Client, End, Held, Reshaping};
+use super::task::{Attachment, Client, End, Held};
 use crate::net::worker;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
@@ -290,15 +290,25 @@ impl Client {
         if plan.effects.has(Effects::DDL) {
             self.contents.refresh();
         }
-        if plan.effects.has(Effects::RESHAPES) || std::mem::take(&mut self.reshaping) == Reshaping::Begun {
-            self.contents.reshape();
-            if self.session.status() != TransactionStatus::Idle {
-                self.reshaping = Reshaping::Begun;
-            }
+        let pending = plan.effects.and(Effects::RESHAPES.with(Effects::DEFAULTS)).with(self.pending);
+        if pending != Effects::default() {
+            self.concern_others(pending);
         }
         self.info.prepared.store(self.session.prepared_count(), std::sync::atomic::Ordering::Relaxed);
         self.count_traffic();
         self.note_pins();
+    }
+
+    /// What others see when the transaction ends, if not before.
+    fn concern_others(&mut self, pending: Effects) {
+        let idle = self.session.status() == TransactionStatus::Idle;
+        self.pending = if idle { Effects::default() } else { pending };
+        if pending.has(Effects::RESHAPES) {
+            self.contents.reshape();
+        }
+        if idle && pending.has(Effects::DEFAULTS) {
+            self.services.defaults_changed(&self.destination.cluster, None);
+        }
     }
 
     /// Shows why the client is pinned, and counts reasons that are new.

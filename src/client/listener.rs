@@ -12,7 +12,7 @@ use super::directory::{Arrival, Place};
 use super::replication::Passage;
 use super::services::{Current, Served, Services};
 use super::startup::{self, Opening, StartupError, Terms};
-use super::task::{Attachment, Attention, Client, Reshaping};
+use super::task::{Attachment, Attention, Client};
 use super::{answer, authenticate, replication};
 use crate::auth::Authenticated;
 use crate::cluster::SessionClock;
@@ -31,6 +31,7 @@ use crate::session::Session;
 use crate::session::parameters::Parameters;
 use crate::session::pins::Pins;
 use crate::session::settings::Settings;
+use crate::sql::Effects;
 use crate::types::ClusterName;
 
 /// Who serves the admin console; made by `app`, because the console is above this room.
@@ -451,7 +452,7 @@ impl Seed {
             frames: SmallVec::new(),
             pools: Vec::new(),
             dirty: false,
-            reshaping: Reshaping::None,
+            pending: Effects::default(),
             stats,
             counted: (0, 0),
             seat,

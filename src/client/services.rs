@@ -218,6 +218,13 @@ impl Services {
         greetings.put((pool, settings), (now, parameters));
     }
 
+    /// What new sessions begin with has changed in `cluster`, or has arrived at one of its nodes: servers that
+    /// began otherwise are lent no more.
+    pub fn defaults_changed(&self, cluster: &ClusterName, node: Option<&NodeName>) {
+        self.pools.renew(|key| key.cluster == *cluster && node.is_none_or(|node| key.node == *node));
+        self.greetings.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// `user` has logged in and shown `proof`, by which servers let it in, too.
     pub fn proved(&self, user: &UserName, proof: &Secret) {
         let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);

@@ -32,6 +32,7 @@ use crate::relay::Until;
 use crate::router::view::Busy;
 use crate::session::Session;
 use crate::session::parameters::Parameters;
+use crate::sql::Effects;
 
 /// A server lent to this client.
 #[derive(Debug)]
@@ -62,16 +63,6 @@ pub(super) enum Attention {
     None,
     /// It has not looked yet.
     Due,
-}
-
-/// Whether a transaction has changed definitions that others will see when it ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Reshaping {
-    /// It has not.
-    #[default]
-    None,
-    /// It has.
-    Begun,
 }
 
 /// Why a client's connection ends.
@@ -112,8 +103,8 @@ pub(super) struct Client {
     pub(super) clock: SessionClock,
     /// Whether the transaction at hand may have changed something.
     pub(super) dirty: bool,
-    /// Whether the transaction at hand changes definitions.
-    pub(super) reshaping: Reshaping,
+    /// What the transaction at hand does that concerns others when it ends: definitions, defaults.
+    pub(super) pending: Effects,
     /// What clients of its database and user do.
     pub(super) stats: Stats,
     /// The user, when it is not in the configuration but was looked up.

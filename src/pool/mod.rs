@@ -435,17 +435,13 @@ impl Pools {
 
     /// RECONNECT: every server that exists now is closed as soon as nobody uses it.
     pub fn reconnect(&self, database: Option<&str>) {
-        let now = Instant::now();
-        for pool in self.of(database) {
-            pool.manager().retire_all();
-            pool.tidy(now);
-        }
+        self.renew(|key| database.is_none_or(|name| key.database.as_str() == name));
     }
 
-    /// Closes the idle servers of a node that is gone or has changed its role.
-    pub fn drop_idle(&self, node: &str) {
+    /// Closes every server that exists now, of the pools that are meant, as soon as nobody uses it.
+    pub fn renew(&self, meant: impl Fn(&PoolKey) -> bool) {
         let now = Instant::now();
-        for pool in self.all().iter().filter(|pool| pool.key.node.as_str() == node) {
+        for pool in self.all().iter().filter(|pool| meant(&pool.key)) {
             pool.manager().retire_all();
             pool.tidy(now);
         }

@@ -56,6 +56,13 @@ pub const QUERIES: &[&str] = &[
      WHERE p.provolatile = 'v'",
 ];
 
+/// A hash of what `ALTER ROLE | DATABASE … SET` gives new sessions of the database, and where the WAL ends that has
+/// all of it.
+pub const DEFAULTS: &str = "SELECT pg_catalog.hashtextextended(coalesce(pg_catalog.string_agg( \
+     pg_catalog.concat_ws(' ', s.setdatabase, s.setrole, s.setconfig), ',' ORDER BY s.setdatabase, s.setrole), ''), 0), \
+     pg_catalog.pg_current_wal_lsn() FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase IN \
+     (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))";
+
 /// A row of text values.
 type Row = Vec<Option<String>>;
 

@@ -77,7 +77,11 @@ fn first_word(text: &[u8], tokens: &[Token]) -> Effects {
     }
     // What DO and CALL run is not seen here and may be DDL.
     if is("alter") {
-        return Effects::DDL.with(Effects::RESHAPES);
+        let second = |word: &&str| tokens.get(1).is_some_and(|token| token.is_word(text, word));
+        let defaults = ["role", "user", "database"].iter().any(second)
+            && tokens.iter().any(|token| token.is_word(text, "set") || token.is_word(text, "reset"));
+        let changed = Effects::DDL.with(Effects::RESHAPES);
+        return if defaults { changed.with(Effects::DEFAULTS) } else { changed };
     }
     if ["import", "do", "call"].into_iter().any(is) {
         return Effects::DDL;
@@ -112,6 +116,9 @@ mod tests {
             ("select 1 into temp t", Effects::TEMPORARY),
             ("drop table t", Effects::DDL.with(Effects::DROP).with(Effects::RESHAPES)),
             ("alter table t add x int", Effects::DDL.with(Effects::RESHAPES)),
+            ("alter role r set x = 1", Effects::DDL.with(Effects::RESHAPES).with(Effects::DEFAULTS)),
+            ("alter database d reset all", Effects::DDL.with(Effects::RESHAPES).with(Effects::DEFAULTS)),
+            ("alter user u password 'set'", Effects::DDL.with(Effects::RESHAPES)),
             ("select 1 into local temp t", Effects::TEMPORARY),
             ("explain analyze create temp table t as select 1", Effects::TEMPORARY),
             ("select lastval()", Effects::SEQUENCES),

@@ -94,10 +94,19 @@ impl Effects {
     /// Asks what the session did with sequences (`currval`, `lastval`).
     pub const SEQUENCES: Self = Self(1 << 9);
 
+    /// Changes what new sessions begin with (`ALTER ROLE | DATABASE … SET | RESET`).
+    pub const DEFAULTS: Self = Self(1 << 10);
+
     /// Both sets together.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// What is in both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Whether any of `other` is in this set.
