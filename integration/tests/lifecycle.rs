@@ -31,6 +31,7 @@ fn main() -> std::process::ExitCode {
             starts_before_its_nodes,
             workers_change_under_load,
             new_logins_see_new_defaults,
+            servers_with_the_same_settings_come_first,
         ],
     )
 }
@@ -395,4 +396,32 @@ async fn new_logins_see_new_defaults(env: &Env) {
         (shown(on_primary).await, shown(on_replica).await) == before
     })
     .await;
+}
+
+/// Clients with other settings each find the server that has theirs, so that settings are not made again and again.
+async fn servers_with_the_same_settings_come_first(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[("routing.reads", "primary")]).await;
+    let login = Login::app(howdah.port);
+    let mut clients = Vec::new();
+    for size in ["1111kB", "2222kB", "3333kB"] {
+        let client = Wire::connect_with(&login, &[("work_mem", size)]).await;
+        clients.push((client, size));
+    }
+    // As many servers as clients: all three are in a transaction at once.
+    for (client, _) in &mut clients {
+        client.query("BEGIN; SELECT 1").await;
+    }
+    for (client, _) in &mut clients {
+        client.query("COMMIT").await;
+    }
+    env.cluster.forget_calls().await;
+    for _ in 0..20 {
+        for (client, size) in &mut clients {
+            assert_eq!(wire::first_column(&client.query("SELECT current_setting('work_mem')").await), [*size]);
+        }
+    }
+    let made = env.cluster.calls("%set_config(%").await.total();
+    // None but for a server that two of them had in turn before.
+    eprintln!("  made {made} times");
+    assert!(made <= 3, "settings were made {made} times in 60 statements");
 }

@@ -144,7 +144,7 @@ impl Client {
             Verdict::NoPrimary { proof: None, reason } => return Err(Later::Wish(Wish::Primary(reason))),
         };
         let node = target.node();
-        let Some(lease) = self.pool(node).ok().and_then(|pool| pool.checkout_now(now)) else {
+        let Some(lease) = self.pool(node).ok().and_then(|pool| pool.checkout_now(self.session.settings(), now)) else {
             return Err(Later::Wish(again(target, reason)));
         };
         let ran = match &target {
@@ -303,7 +303,7 @@ impl Client {
     async fn checkout(&mut self, node: usize) -> Result<Lease, CheckoutError> {
         let pool = self.pool(node)?;
         self.info.waiting();
-        pool.checkout().await
+        pool.checkout(self.session.settings()).await
     }
 
     /// What to wish for when the node that was chosen lends no server.

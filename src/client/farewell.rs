@@ -53,7 +53,7 @@ impl Client {
             }
             server.carried.forget_all();
             server.carried.unnamed = None;
-            server.carried.settings = std::sync::Arc::new(Settings::default());
+            server.carried.settings = Settings::none();
             self.session.reset(&mut server.carried);
         } else {
             self.session.abandoned(&mut server.carried);

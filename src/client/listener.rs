@@ -356,7 +356,7 @@ async fn welcome(
     let current = services.current.load_full();
     let (destination, served) = led(&current, found.as_deref(), &arrival)?;
     share_proof(services, &who, &destination);
-    let mut settings = Arc::new(startup_settings(message)?);
+    let mut settings = services.registry.sets.one(Arc::new(startup_settings(message)?));
     let wait = destination.pool.wait_timeout;
     let greeting = greeting(services, &served, &destination, &mut settings);
     let believed = match tokio::time::timeout(wait, greeting).await {
@@ -393,7 +393,7 @@ async fn greeting(
     if let Some(parameters) = services.greeting(pool.key(), settings, Instant::now()) {
         return Ok(parameters);
     }
-    let mut lease = pool.checkout().await.map_err(|error| {
+    let mut lease = pool.checkout(settings).await.map_err(|error| {
         if error.blames_node() {
             served.cluster.suspect(node);
         }

@@ -9,6 +9,7 @@ use deadpool::managed::Object;
 use super::Pool;
 use super::manager::{Manager, Pooled};
 use crate::server::Server;
+use crate::session::settings::Settings;
 
 /// A server lent to one client.
 #[derive(Debug)]
@@ -26,6 +27,13 @@ pub(super) struct Idle {
     pub(super) object: Object<Manager>,
     /// When it was last lent.
     pub(super) since: Instant,
+}
+
+impl Idle {
+    /// Whether these very `settings` hold there.
+    pub(super) fn carries(&self, settings: &Arc<Settings>) -> bool {
+        Arc::ptr_eq(&self.object.server.carried.settings, settings)
+    }
 }
 
 impl Lease {

@@ -148,19 +148,26 @@ impl<I, T, E> Lobby<I, T, E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle server for `worker`: its own, the last used first, or another's. None while anybody waits.
-    pub(super) fn take(&self, worker: usize) -> Option<I> {
-        self.lock().take(worker)
+    /// An idle server for `worker`: of its own, the last used that `fits`, or else the last used; or another's. None
+    /// while anybody waits.
+    pub(super) fn take(&self, worker: usize, fits: impl Fn(&I) -> bool) -> Option<I> {
+        self.lock().take(worker, fits)
     }
 
-    /// An idle server, or a place in line for a client of `worker` that has waited since `since`; one that had the
+    /// An idle server as from [`Self::take`], or a place in line for a client of `worker` that has waited since `since`; one that had the
     /// place `number` before gets it again.
-    pub(super) fn enter(&self, worker: usize, since: Instant, number: Option<u64>) -> Entered<'_, I, T, E> {
+    pub(super) fn enter(
+        &self,
+        worker: usize,
+        since: Instant,
+        number: Option<u64>,
+        fits: impl Fn(&I) -> bool,
+    ) -> Entered<'_, I, T, E> {
         let mut state = self.lock();
         if state.gate == Gate::Closed {
             return Entered::Closed;
         }
-        if let Some(idle) = state.take(worker) {
+        if let Some(idle) = state.take(worker, fits) {
             return Entered::Served(idle);
         }
         let number = number.unwrap_or(state.last + 1);
@@ -284,12 +291,15 @@ impl<I, T, E> State<I, T, E> {
         Put::Kept
     }
 
-    fn take(&mut self, worker: usize) -> Option<I> {
+    fn take(&mut self, worker: usize, fits: impl Fn(&I) -> bool) -> Option<I> {
         if self.gate != Gate::Open || self.waiting > 0 {
             return None;
         }
-        if let Some(own) = self.side(worker).idle.pop() {
-            return Some(own);
+        let own = &mut self.side(worker).idle;
+        if let Some(last) = own.len().checked_sub(1) {
+            let recent = last.saturating_sub(LOOK)..=last;
+            let chosen = recent.rev().find(|&at| own.get(at).is_some_and(&fits)).unwrap_or(last);
+            return Some(own.remove(chosen));
         }
         self.sides.iter_mut().max_by_key(|side| side.idle.len())?.idle.pop()
     }
@@ -321,6 +331,9 @@ impl<I, T, E> State<I, T, E> {
         Grow::Yes
     }
 }
+
+/// So many idle servers are looked at, besides the last used, for one that fits.
+const LOOK: usize = 15;
 
 /// Somebody elsewhere is served first who has waited longer by more than this part of their wait.
 const PATIENCE: u32 = 8;

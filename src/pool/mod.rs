@@ -22,6 +22,7 @@ use crate::net::worker;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::server::connect::Login;
+use crate::session::settings::Settings;
 use crate::telemetry::counters::{PoolStats, PoolTotals, ServerStats, ServerTotals, Sharded, Tallied};
 use key::PoolKey;
 use lease::{Idle, Lease};
@@ -124,14 +125,14 @@ impl Pool {
         self.inner.manager()
     }
 
-    /// Borrows a server: an idle one, the last used first, or a new one. Waits its turn for at most
+    /// Borrows a server: an idle one, with these `settings` if there is one, the last used first; or a new one. Waits its turn for at most
     /// `pool.wait_timeout`, the time that the pool is paused included. Cancel safe.
-    pub async fn checkout(self: &Arc<Self>) -> Result<Lease, CheckoutError> {
+    pub async fn checkout(self: &Arc<Self>, settings: &Arc<Settings>) -> Result<Lease, CheckoutError> {
         let started = Instant::now();
         let deadline = started + self.settings.wait_timeout;
         let mut number = None;
         loop {
-            let lease = match self.lobby.enter(worker::here(), started, number) {
+            let lease = match self.lobby.enter(worker::here(), started, number, |idle| idle.carries(settings)) {
                 Entered::Served(idle) => Lease::new(idle, Arc::clone(self)),
                 Entered::Closed => return Err(CheckoutError::Closed { key: self.key.clone() }),
                 Entered::InLine(place, told) => {
@@ -153,9 +154,9 @@ impl Pool {
     }
 
     /// Borrows an idle server, if there is one and nobody waits for it.
-    pub fn checkout_now(self: &Arc<Self>, now: Instant) -> Option<Lease> {
+    pub fn checkout_now(self: &Arc<Self>, settings: &Arc<Settings>, now: Instant) -> Option<Lease> {
         loop {
-            let idle = self.lobby.take(worker::here())?;
+            let idle = self.lobby.take(worker::here(), |idle| idle.carries(settings))?;
             if let Some(lease) = self.lend(Lease::new(idle, Arc::clone(self)), now, Duration::ZERO) {
                 return Some(lease);
             }

@@ -37,11 +37,9 @@ impl Carried {
     #[must_use]
     pub fn new(parameters: Arc<Parameters>, capacity: usize) -> Self {
         // Unbounded as a table, so that it grows with use and never forgets on its own: `remember` bounds it.
-        let startup = Arc::<Settings>::default();
-        let settings = Arc::clone(&startup);
         Self {
-            startup,
-            settings,
+            startup: Settings::none(),
+            settings: Settings::none(),
             parameters,
             statements: LruCache::unbounded(),
             capacity,

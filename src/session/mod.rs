@@ -394,8 +394,9 @@ impl Session {
     }
 
     fn committed(&mut self) {
-        self.ledger.commit();
-        self.server.commit();
+        let sets = &self.registry.sets;
+        self.ledger.commit(sets);
+        self.server.commit(sets);
         self.before = None;
         self.failed = false;
     }

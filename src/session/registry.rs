@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use foldhash::fast::FixedState;
 
 use super::scope::Outlook;
+use super::settings::Sets;
 use crate::protocol::frontend::Parse;
 use crate::sql::command::{self, Parsed};
 use crate::sql::hint::{self, Hint};
@@ -114,13 +115,19 @@ struct Shard {
 /// All statements that somebody knows.
 #[derive(Debug)]
 pub struct Registry {
+    /// What clients have set.
+    pub sets: Sets,
     shards: Box<[Mutex<Shard>]>,
     next_id: AtomicU64,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), next_id: AtomicU64::new(1) }
+        Self {
+            sets: Sets::default(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            next_id: AtomicU64::new(1),
+        }
     }
 }
 

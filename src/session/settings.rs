@@ -4,7 +4,10 @@
 //! server; nothing here knows what a setting means. SET is transactional, and so is the ledger.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, LazyLock};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use lru::LruCache;
 
 use crate::protocol::text::{quote_identifier, quote_literal};
 
@@ -34,7 +37,44 @@ pub struct Settings {
     entries: Vec<(Arc<str>, Value)>,
 }
 
+/// The set of no settings, which most servers and clients begin with.
+static NOTHING: LazyLock<Arc<Settings>> = LazyLock::new(Arc::default);
+
+/// Equal sets are one: servers that carry what a client wants are told by an address.
+#[derive(Debug)]
+pub struct Sets(Mutex<LruCache<Arc<Settings>, ()>>);
+
+/// Sets that are known; of more, those that were not wanted for the longest time may come to exist twice.
+const SETS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+impl Default for Sets {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(SETS)))
+    }
+}
+
+impl Sets {
+    /// The one that is equal to `settings`.
+    pub fn one(&self, settings: Arc<Settings>) -> Arc<Settings> {
+        if settings.is_empty() {
+            return Settings::none();
+        }
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, ())) = all.get_key_value(&settings) {
+            return Arc::clone(known);
+        }
+        all.put(Arc::clone(&settings), ());
+        settings
+    }
+}
+
 impl Settings {
+    /// The empty set, of which there is one.
+    #[must_use]
+    pub fn none() -> Arc<Self> {
+        Arc::clone(&NOTHING)
+    }
+
     /// The settings that a client's startup packet made.
     pub fn from_startup<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut settings = Self::default();
@@ -149,10 +189,9 @@ pub struct Ledger {
 }
 
 impl Default for Ledger {
-    /// Nothing is set. Shared: every client begins with one of these.
+    /// Nothing is set.
     fn default() -> Self {
-        static NOTHING: LazyLock<Arc<Settings>> = LazyLock::new(Arc::default);
-        Self::new(Arc::clone(&NOTHING), Arc::clone(&NOTHING))
+        Self::new(Settings::none(), Settings::none())
     }
 }
 
@@ -167,13 +206,6 @@ impl Ledger {
     #[must_use]
     pub const fn current(&self) -> &Arc<Settings> {
         &self.current
-    }
-
-    /// Puts `settings`, which are equal to the current ones, in their place, so that the next comparison is short.
-    pub fn share(&mut self, settings: &Arc<Settings>) {
-        debug_assert!(*self.current == **settings);
-        self.current = Arc::clone(settings);
-        self.committed = Arc::clone(settings);
     }
 
     /// Whether `name` is set to something else than what RESET returns to.
@@ -248,8 +280,11 @@ impl Ledger {
     }
 
     /// COMMIT, also the silent one at the end of a statement outside a transaction block.
-    pub fn commit(&mut self) {
-        self.committed = Arc::clone(&self.current);
+    pub fn commit(&mut self, sets: &Sets) {
+        if !Arc::ptr_eq(&self.committed, &self.current) {
+            self.current = sets.one(Arc::clone(&self.current));
+            self.committed = Arc::clone(&self.current);
+        }
         self.savepoints.clear();
     }
 
@@ -305,7 +340,7 @@ mod tests {
     fn rollback_brings_back_what_held() {
         let mut ledger = Ledger::new(settings(&[("x", "start")]), settings(&[("x", "start")]));
         ledger.set("x", sql("1"));
-        ledger.commit();
+        ledger.commit(&Sets::default());
         ledger.set("x", sql("2"));
         ledger.savepoint("s".into());
         ledger.set("x", sql("3"));

@@ -17,7 +17,7 @@ fn lobby(workers: usize) -> Hall {
 }
 
 fn in_line(lobby: &Hall, worker: usize, since: Instant) -> (Place<'_, u32, u32, &'static str>, Told) {
-    match lobby.enter(worker, since, None) {
+    match lobby.enter(worker, since, None, |_| false) {
         Entered::InLine(place, told) => (place, told),
         other => panic!("{other:?}"),
     }
@@ -41,7 +41,25 @@ fn the_last_used_is_lent_first_and_a_neighbours_only_when_there_is_no_other() {
     for (worker, server) in [(1, 10), (1, 11), (2, 20)] {
         assert!(matches!(lobby.put(worker, server, Instant::now), Put::Kept));
     }
-    assert_eq!([lobby.take(2), lobby.take(2), lobby.take(1), lobby.take(1)], [Some(20), Some(11), Some(10), None]);
+    assert_eq!(
+        [lobby.take(2, |_| false), lobby.take(2, |_| false), lobby.take(1, |_| false), lobby.take(1, |_| false)],
+        [Some(20), Some(11), Some(10), None]
+    );
+}
+
+#[test]
+fn one_that_fits_is_lent_first_and_the_others_stay_in_order() {
+    let lobby = lobby(2);
+    for server in 10..30 {
+        assert!(matches!(lobby.put(1, server, Instant::now), Put::Kept));
+    }
+    assert_eq!(lobby.take(1, |server| server % 10 == 5), Some(25));
+    assert_eq!(lobby.take(1, |server| server % 10 == 5), Some(15));
+    // 10 fits, and has lain idle for longer than all that are looked at.
+    assert_eq!(lobby.take(1, |server| *server == 10), Some(29));
+    assert_eq!(lobby.take(1, |_| false), Some(28));
+    let entered = lobby.enter(1, Instant::now(), None, |server| *server == 26);
+    assert!(matches!(entered, Entered::Served(26)));
 }
 
 #[test]
@@ -67,10 +85,10 @@ fn who_comes_finds_those_in_line_before_them_and_who_returns_has_the_old_place()
     let lobby = lobby(1);
     let (first, told) = in_line(&lobby, 0, now);
     let (_second, mut second) = in_line(&lobby, 0, now);
-    assert_eq!(lobby.take(0), None);
+    assert_eq!(lobby.take(0, |_| false), None);
     let number = first.number();
     drop((first, told));
-    let Entered::InLine(_again, mut again) = lobby.enter(0, now, Some(number)) else { panic!("in line") };
+    let Entered::InLine(_again, mut again) = lobby.enter(0, now, Some(number), |_| false) else { panic!("in line") };
     assert_eq!(put(&lobby, 0, now, &mut [&mut second, &mut again]), Some(1));
     assert_eq!(lobby.census().waiting, 1);
 }
@@ -83,7 +101,7 @@ fn nothing_is_lent_in_a_pause_and_those_who_waited_are_served_after_it() {
     let (_place, mut told) = in_line(&lobby, 0, now);
     assert_eq!(lobby.grow(), Grow::No);
     assert_eq!(put(&lobby, 0, now, &mut [&mut told]), None);
-    assert!(lobby.take(0).is_none() && lobby.pair(now).is_none());
+    assert!(lobby.take(0, |_| false).is_none() && lobby.pair(now).is_none());
     lobby.set_gate(Gate::Open);
     let (server, tell) = lobby.pair(now).unwrap();
     tell.send(Ok(server)).unwrap();
@@ -97,10 +115,10 @@ fn closing_gives_out_what_lies_idle_and_ends_the_line() {
     let lobby = lobby(2);
     lobby.put(1, 3, || now);
     assert_eq!(lobby.set_gate(Gate::Closed), [3]);
-    assert!(matches!(lobby.enter(0, now, None), Entered::Closed));
+    assert!(matches!(lobby.enter(0, now, None, |_| false), Entered::Closed));
     assert!(matches!(lobby.put(0, 4, || now), Put::Refused(4)));
     lobby.set_gate(Gate::Open);
-    assert!(matches!(lobby.enter(0, now, None), Entered::Closed));
+    assert!(matches!(lobby.enter(0, now, None, |_| false), Entered::Closed));
 }
 
 #[test]
@@ -135,12 +153,12 @@ proptest! {
         for (at, (step, worker, pick)) in steps.into_iter().enumerate() {
             let now = start + Duration::from_millis(at as u64);
             match step {
-                0 => match lobby.enter(worker, now, None) {
+                0 => match lobby.enter(worker, now, None, |_| false) {
                     Entered::Served(server) => lent.push(server),
                     Entered::InLine(place, told) => line.push((place, told)),
                     Entered::Closed => prop_assert!(false, "closed"),
                 },
-                1 => lent.extend(lobby.take(worker)),
+                1 => lent.extend(lobby.take(worker, |_| false)),
                 2 if !line.is_empty() => drop(line.swap_remove(pick % line.len())),
                 _ if !lent.is_empty() => {
                     let server = lent.swap_remove(pick % lent.len());
