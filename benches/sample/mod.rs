@@ -11,7 +11,7 @@ const TABLES: [&str; 6] =
 pub(super) fn catalog() -> Catalog {
     let functions = FUNCTIONS.iter().map(|name| row(&["pg_catalog", name, "f"])).collect();
     let relations = TABLES.iter().map(|name| row(&["public", name, "r", "p"])).collect();
-    catalog::build(&[functions, relations, Vec::new()], 1)
+    catalog::build(&[functions, relations, Vec::new()], Default::default(), 1)
 }
 
 fn row(values: &[&str]) -> Vec<Option<String>> {

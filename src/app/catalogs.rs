@@ -12,8 +12,9 @@ use crate::client::services::Services;
 use crate::cluster::Cluster;
 use crate::cluster::catalog::{Catalogs, Contents};
 use crate::server::connect::{ConnectError, Login, connect};
-use crate::server::query::{Direct, QueryError};
+use crate::server::query::{Direct, QueryError, Rows};
 use crate::sql::catalog::{self, Catalog};
+use crate::sql::hidden::{self, Hidden};
 use crate::types::{DatabaseName, Lsn};
 
 /// How often everything is loaded anew though no DDL was seen: others may have changed the catalog.
@@ -44,6 +45,8 @@ struct Loader {
     version: u64,
     /// What new sessions of each database begin with, as a hash.
     defaults: HashMap<DatabaseName, String>,
+    /// What functions hide in each database, and the version of their code: that is much, and seldom changes.
+    hidden: HashMap<DatabaseName, (String, Arc<Hidden>)>,
     /// Those who wait for replicas.
     followers: JoinSet<()>,
 }
@@ -73,6 +76,7 @@ impl Loaders {
             logins,
             version: 0,
             defaults: HashMap::new(),
+            hidden: HashMap::new(),
             followers: JoinSet::new(),
         });
     }
@@ -152,8 +156,27 @@ impl Loader {
                 self.renew(services, end.parse().ok());
             }
         }
+        let (mark, hidden) = self.hidden(contents, &mut connection).await?;
         self.version += 1;
-        Ok(catalog::build(&answers, self.version))
+        Ok(catalog::build(&answers, (hidden, &mark), self.version))
+    }
+
+    async fn hidden(
+        &mut self,
+        contents: &Contents,
+        connection: &mut Direct,
+    ) -> Result<(String, Arc<Hidden>), LoadError> {
+        let version: String =
+            connection.query(hidden::VERSION, TIMEOUT).await?.concat().into_iter().flatten().collect();
+        if let Some(known) = self.hidden.get(contents.database()).filter(|(known, _)| *known == version) {
+            return Ok(known.clone());
+        }
+        let [functions, triggers] = hidden::QUERIES;
+        let functions = pairs(connection.query(functions, TIMEOUT).await?);
+        let triggers = pairs(connection.query(triggers, TIMEOUT).await?);
+        let found = (version, Arc::new(Hidden::new(&functions, &triggers)));
+        self.hidden.insert(contents.database().clone(), found.clone());
+        Ok(found)
     }
 
     /// Servers that began with other settings than new ones would are lent no more: on a replica, those that began before
@@ -167,6 +190,12 @@ impl Loader {
         let services = Arc::clone(services);
         self.followers.spawn(async move { follow(&services, &cluster, end).await });
     }
+}
+
+/// Rows of two values.
+fn pairs(rows: Rows) -> Vec<[String; 2]> {
+    let pair = |row: Vec<Option<String>>| <[Option<String>; 2]>::try_from(row).ok();
+    rows.into_iter().filter_map(pair).filter_map(|[one, other]| Some([one?, other?])).collect()
 }
 
 /// Renews the servers of each replica as soon as it has replayed up to `end`.

@@ -7,10 +7,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 
 use super::classify;
+use super::hidden::Hidden;
 
 /// What is known of one database.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct Catalog {
     relations: HashMap<String, Vec<(String, Trust)>>,
     /// Operators whose function is volatile.
     operators: HashSet<String>,
+    /// What functions and triggers leave in the session.
+    hidden: Arc<Hidden>,
 }
 
 /// What a thing may do.
@@ -74,10 +78,11 @@ struct Defined {
     text: String,
 }
 
-/// Makes a catalog of the answers to [`QUERIES`].
+/// Makes a catalog of the answers to [`QUERIES`], and of what functions and triggers hide, which bears a mark of its own.
 #[must_use]
-pub fn build(answers: &[Vec<Row>], version: u64) -> Catalog {
-    let mut catalog = Catalog { version, seed: FixedState::default().hash_one(answers), ..Catalog::default() };
+pub fn build(answers: &[Vec<Row>], (hidden, mark): (Arc<Hidden>, &str), version: u64) -> Catalog {
+    let seed = FixedState::default().hash_one((answers, mark));
+    let mut catalog = Catalog { version, seed, hidden, ..Catalog::default() };
     let rows = |index: usize| answers.get(index).map(Vec::as_slice).unwrap_or_default();
     let text = |row: &Row, column: usize| row.get(column).cloned().flatten();
     for row in rows(2) {
@@ -131,6 +136,11 @@ impl Catalog {
     pub(super) fn has_doubtful_beyond_system(&self, name: &str) -> bool {
         let entries = self.functions.get(name).map(Vec::as_slice).unwrap_or_default();
         entries.iter().any(|(schema, trust)| schema != "pg_catalog" && *trust == Trust::Doubtful)
+    }
+
+    /// What functions and triggers leave in the session.
+    pub(super) fn hidden(&self) -> &Hidden {
+        &self.hidden
     }
 
     /// Whether nothing has been loaded.
@@ -220,7 +230,7 @@ pub(super) mod tests {
             relations.iter().map(|values| row(values)).collect(),
             vec![row(&["@@"])],
         ];
-        build(&answers, 1)
+        build(&answers, Default::default(), 1)
     }
 
     #[test]

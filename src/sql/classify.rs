@@ -58,7 +58,7 @@ fn nests(token: &Token) -> bool {
 
 /// The analysis of a text that was not seen before.
 pub(super) fn analyse(text: &[u8], fingerprint: u64, catalog: &Catalog) -> Analysis {
-    let effects = effects::of(text);
+    let effects = effects::of(text).with(catalog.hidden().effects(text));
     match class(text, catalog) {
         Ok(()) if effects == Effects::default() => Analysis::read(fingerprint),
         // Whatever leaves something behind in the session belongs where the session is.

@@ -1,6 +1,7 @@
 //! What the session must know of a text, found among its tokens, so that it does not depend on a parser's understanding.
 
 use super::Effects;
+use super::body;
 use super::command::set_config::{self, Opaque};
 use super::command::{self, FIRST_WORDS};
 use super::scan::Token;
@@ -29,19 +30,11 @@ fn of_statement(text: &[u8], tokens: &[Token]) -> Effects {
     let mut effects = first_word(text, tokens);
     for pair in tokens.windows(2) {
         let [token, next] = pair else { continue };
-        if next.is_mark(text, "(")
-            && let Some((_, effect)) = CALLS.iter().find(|(name, _)| token.is_name(text, name))
-        {
-            effects = effects.with(*effect);
-        }
-        // SELECT … INTO TEMP, and anything created in the schema of temporary objects.
-        let temporary = |token: &Token| token.is_word(text, "temp") || token.is_word(text, "temporary");
-        // CREATE TEMP behind EXPLAIN ANALYZE, SELECT … INTO [LOCAL] TEMP.
-        let scoped = |token: &Token| token.is_word(text, "local") || token.is_word(text, "global");
-        let made = ["into", "create"].iter().any(|word| token.is_word(text, word)) && (temporary(next) || scoped(next));
-        if made || (token.is_name(text, "pg_temp") && next.is_mark(text, ".")) {
-            effects = effects.with(Effects::TEMPORARY);
-        }
+        effects = effects.with(of_pair(text, token, next));
+    }
+    if tokens.first().is_some_and(|first| first.is_word(text, "do")) {
+        let code = tokens.iter().filter_map(|token| token.string(text));
+        effects = code.fold(effects, |effects, code| effects.with(body::effects(code.as_bytes())));
     }
     let (calls, opaque) = set_config::calls(Cursor::new(text, tokens));
     let first = |words: &[&str]| tokens.first().is_some_and(|token| words.iter().any(|word| token.is_word(text, word)));
@@ -61,6 +54,22 @@ fn of_statement(text: &[u8], tokens: &[Token]) -> Effects {
     if opaque == Opaque::Some { effects.with(Effects::SET_CONFIG_OPAQUE) } else { effects }
 }
 
+/// What two tokens, one behind the other, tell wherever they stand.
+pub(super) fn of_pair(text: &[u8], token: &Token, next: &Token) -> Effects {
+    if next.is_mark(text, "(")
+        && let Some((_, effect)) = CALLS.iter().find(|(name, _)| token.is_name(text, name))
+    {
+        return *effect;
+    }
+    // SELECT … INTO TEMP, and anything created in the schema of temporary objects.
+    let temporary = |token: &Token| token.is_word(text, "temp") || token.is_word(text, "temporary");
+    // CREATE TEMP behind EXPLAIN ANALYZE, SELECT … INTO [LOCAL] TEMP.
+    let scoped = |token: &Token| token.is_word(text, "local") || token.is_word(text, "global");
+    let made = ["into", "create"].iter().any(|word| token.is_word(text, word)) && (temporary(next) || scoped(next));
+    let named = token.is_name(text, "pg_temp") && next.is_mark(text, ".");
+    if made || named { Effects::TEMPORARY } else { Effects::default() }
+}
+
 fn first_word(text: &[u8], tokens: &[Token]) -> Effects {
     let Some(first) = tokens.first() else { return Effects::default() };
     let is = |word: &str| first.is_word(text, word);
@@ -75,7 +84,7 @@ fn first_word(text: &[u8], tokens: &[Token]) -> Effects {
     if is("drop") {
         return Effects::DDL.with(Effects::DROP).with(Effects::RESHAPES);
     }
-    // What DO and CALL run is not seen here and may be DDL.
+    // What DO and CALL run may be DDL.
     if is("alter") {
         let second = |word: &&str| tokens.get(1).is_some_and(|token| token.is_word(text, word));
         let defaults = ["role", "user", "database"].iter().any(second)
@@ -120,6 +129,9 @@ mod tests {
             ("alter database d reset all", Effects::DDL.with(Effects::RESHAPES).with(Effects::DEFAULTS)),
             ("alter user u password 'set'", Effects::DDL.with(Effects::RESHAPES)),
             ("select 1 into local temp t", Effects::TEMPORARY),
+            ("do $$ begin create temp table t (); end $$", Effects::DDL.with(Effects::TEMPORARY)),
+            ("do language plpgsql 'begin perform pg_advisory_lock(1); end'", Effects::DDL.with(Effects::ADVISORY_LOCK)),
+            ("select 'do', $$ create temp table t () $$", none),
             ("explain analyze create temp table t as select 1", Effects::TEMPORARY),
             ("select lastval()", Effects::SEQUENCES),
             ("explain select set_config('a','b',false)", Effects::SET_CONFIG_OPAQUE),

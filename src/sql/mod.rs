@@ -3,12 +3,14 @@
 //! Text in, class and commands out. This room knows neither clusters nor sessions, and it never
 //! raises an error about SQL: what it does not understand is a write, and the server judges it.
 
+mod body;
 mod cache;
 pub mod catalog;
 pub mod classify;
 pub mod command;
 mod effects;
 mod functions;
+pub mod hidden;
 pub mod hint;
 mod normal;
 pub mod scan;

@@ -136,7 +136,7 @@ async fn statements_are_the_same(env: &Env) {
 }
 
 async fn misfortunes_are_the_same(env: &Env) {
-    conversations_are_the_same(env, &[file!("misfortunes"), file!("definitions")]).await;
+    conversations_are_the_same(env, &[file!("misfortunes"), file!("definitions"), file!("hidden")]).await;
 }
 
 async fn portals_are_the_same(env: &Env) {

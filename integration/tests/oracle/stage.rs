@@ -22,7 +22,8 @@ pub(crate) const CROWDED: [(&str, &str); 4] =
 /// Howdah as most people have it: reads go to replicas, so that state must follow its client from node to node.
 const ROUTED: [(&str, &str); 3] = [("pool.size", "3"), ("workers", "2"), ("auth.method", "trust")];
 
-/// Roles exist once for all runs; dropping them would need all that they own to be gone first.
+/// Roles exist once for all runs; dropping them would need all that they own to be gone first. Functions that hide what
+/// they do to the session are there before any client comes, so that Howdah knows them.
 const ROLES: &str = "
     DO $$ DECLARE name text; BEGIN
         FOREACH name IN ARRAY ARRAY['oracle_other', 'oracle_neighbour'] LOOP
@@ -32,6 +33,25 @@ const ROLES: &str = "
             END IF;
         END LOOP;
     END $$;
+    DROP SCHEMA IF EXISTS hidden CASCADE;
+    CREATE SCHEMA hidden AUTHORIZATION app;
+    SET ROLE app;
+    CREATE FUNCTION hidden.lock(key bigint) RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_lock(key); END $$;
+    CREATE FUNCTION hidden.lock_then_fail() RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM hidden.lock(2); RAISE EXCEPTION 'after it'; END $$;
+    CREATE FUNCTION hidden.calls() RETURNS void LANGUAGE sql AS $$ SELECT hidden.lock(3) $$;
+    CREATE FUNCTION hidden.temporary() RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN EXECUTE 'CREATE TEMP TABLE hidden_temp (x int)'; END $$;
+    CREATE FUNCTION hidden.setting(value text) RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM set_config('work_mem', value, false); END $$;
+    CREATE FUNCTION hidden.local_setting(value text) RETURNS text LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM set_config('work_mem', value, true); RETURN current_setting('work_mem'); END $$;
+    CREATE TABLE hidden.watched (x int);
+    CREATE FUNCTION hidden.watch() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM hidden.lock(4); RETURN NULL; END $$;
+    CREATE TRIGGER watch BEFORE INSERT ON hidden.watched FOR EACH ROW EXECUTE FUNCTION hidden.watch();
+    RESET ROLE;
 ";
 
 /// What every script finds.

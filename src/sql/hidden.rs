@@ -1,0 +1,183 @@
+//! What functions and triggers leave behind in the session that calls them, as far as the words of their code tell.
+//!
+//! Code is searched, not understood (`body`), so a function may be here that does nothing of the kind: the session then
+//! asks the server in vain. What code in C does, and what is called by name only at run time, is not seen.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Effects;
+use super::body;
+use super::scan::{Scanner, Token};
+use super::split::Cursor;
+
+/// The effects of functions and, for those who write to them, of relations, by name without schema.
+#[derive(Clone, Debug, Default)]
+pub struct Hidden {
+    functions: HashMap<String, Effects>,
+    relations: HashMap<String, Effects>,
+}
+
+/// One value that changes whenever an answer to [`QUERIES`] might.
+pub const VERSION: &str = "SELECT pg_catalog.hashtextextended(coalesce(pg_catalog.string_agg(o, ',' ORDER BY o), ''), 0) FROM \
+     (SELECT pg_catalog.concat_ws(' ', p.oid, p.xmin) FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 \
+     UNION ALL SELECT pg_catalog.concat_ws(' ', t.oid, t.xmin) FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal) AS a(o)";
+
+/// What must be asked of the primary, in this order; [`Hidden::new`] takes the answers.
+pub const QUERIES: [&str; 2] = [
+    // Functions that were not there from the beginning (`FirstNormalObjectId`, src/include/access/transam.h), and their code.
+    "SELECT p.proname, p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+     WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') AND pg_catalog.length(p.prosrc) <= 65536",
+    // Relations with triggers, and the triggers' functions.
+    "SELECT c.relname, p.proname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
+     JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal",
+];
+
+/// A function or a relation, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Thing {
+    Called(String),
+    Written(String),
+}
+
+impl Hidden {
+    /// What the answers to [`QUERIES`] say: functions and their code; relations and their triggers' functions.
+    #[must_use]
+    pub fn new(functions: &[[String; 2]], triggers: &[[String; 2]]) -> Self {
+        let mut hidden = Self::default();
+        // Who has the effects of whom.
+        let mut users: HashMap<Thing, HashSet<Thing>> = HashMap::new();
+        let mut open = Vec::new();
+        for [name, code] in functions {
+            let own = Thing::Called(name.clone());
+            let effects = body::effects(code.as_bytes());
+            for thing in things(code.as_bytes()) {
+                users.entry(thing).or_default().insert(own.clone());
+            }
+            open.push((own, effects));
+        }
+        for [relation, function] in triggers {
+            let written = Thing::Written(relation.to_ascii_lowercase());
+            users.entry(Thing::Called(function.clone())).or_default().insert(written);
+        }
+        while let Some((thing, effects)) = open.pop() {
+            if hidden.add(&thing, effects) {
+                let known = hidden.of(&thing);
+                open.extend(users.get(&thing).into_iter().flatten().map(|user| (user.clone(), known)));
+            }
+        }
+        hidden
+    }
+
+    /// Whether that is news.
+    fn add(&mut self, thing: &Thing, effects: Effects) -> bool {
+        let before = self.of(thing);
+        let after = before.with(effects);
+        if after == before {
+            return false;
+        }
+        match thing {
+            Thing::Called(name) => self.functions.insert(name.clone(), after),
+            Thing::Written(name) => self.relations.insert(name.clone(), after),
+        };
+        true
+    }
+
+    fn of(&self, thing: &Thing) -> Effects {
+        let known = match thing {
+            Thing::Called(name) => self.functions.get(name),
+            Thing::Written(name) => self.relations.get(name),
+        };
+        known.copied().unwrap_or_default()
+    }
+
+    /// What `text` has besides the effects that its own words tell.
+    pub(super) fn effects(&self, text: &[u8]) -> Effects {
+        if self.functions.is_empty() && self.relations.is_empty() {
+            return Effects::default();
+        }
+        things(text).iter().fold(Effects::default(), |effects, thing| effects.with(self.of(thing)))
+    }
+}
+
+/// What `text` calls and writes to.
+fn things(text: &[u8]) -> HashSet<Thing> {
+    let tokens: Vec<Token> = Scanner::new(text).collect();
+    let mut found = HashSet::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let rest = &tokens[at + 1..];
+        if rest.first().is_some_and(|next| next.is_mark(text, "("))
+            && let Some(name) = token.identifier(text)
+        {
+            found.insert(Thing::Called(name));
+        }
+        if writes(text, &tokens[..at], token)
+            && let Some(name) = relation(Cursor::new(text, rest))
+        {
+            found.insert(Thing::Written(name));
+        }
+    }
+    found
+}
+
+/// Whether the name of a relation follows `token` that is written to.
+fn writes(text: &[u8], before: &[Token], token: &Token) -> bool {
+    let deletes = || before.last().is_some_and(|last| last.is_word(text, "delete"));
+    ["into", "update", "copy", "truncate"].iter().any(|word| token.is_word(text, word))
+        || (token.is_word(text, "from") && deletes())
+}
+
+/// The last part of the relation's name, in lower case.
+fn relation(mut cursor: Cursor<'_>) -> Option<String> {
+    cursor.word("table");
+    cursor.word("only");
+    let name = cursor.dotted_name()?;
+    name.rsplit('.').next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(pairs: &[[&str; 2]]) -> Vec<[String; 2]> {
+        pairs.iter().map(|pair| pair.map(str::to_owned)).collect()
+    }
+
+    fn sample() -> Hidden {
+        let functions = pairs(&[
+            ["locks", "BEGIN PERFORM pg_advisory_lock(1); END"],
+            ["calls", "SELECT 1 FROM app.locks()"],
+            ["calls_calls", "BEGIN IF calls() THEN RETURN; END IF; INSERT INTO quiet VALUES (1); END"],
+            ["plain", "SELECT 1"],
+            ["writes", "BEGIN DELETE FROM app.watched; END"],
+            ["makes", "BEGIN CREATE TEMP TABLE x (); END"],
+            ["itself", "BEGIN PERFORM itself(); END"],
+            ["trigger", "BEGIN PERFORM makes(); RETURN NEW; END"],
+        ]);
+        Hidden::new(&functions, &pairs(&[["watched", "trigger"], ["quiet", "plain"]]))
+    }
+
+    #[test]
+    fn effects_are_found_through_calls_and_triggers() {
+        let (hidden, none) = (sample(), Effects::default());
+        for (text, expected) in [
+            ("select plain()", none),
+            ("select itself()", none),
+            ("select locks from t", none),
+            ("select locks()", Effects::ADVISORY_LOCK),
+            ("select app.\"locks\" ()", Effects::ADVISORY_LOCK),
+            ("call calls_calls()", Effects::ADVISORY_LOCK),
+            ("select writes()", Effects::TEMPORARY),
+            ("select * from watched", none),
+            ("insert into watched values (1)", Effects::TEMPORARY),
+            ("update only app.watched set x = 1", Effects::TEMPORARY),
+            (
+                "with a as (delete from watched returning x) select locks()",
+                Effects::TEMPORARY.with(Effects::ADVISORY_LOCK),
+            ),
+            ("truncate table watched", Effects::TEMPORARY),
+            ("insert into quiet values (1)", none),
+        ] {
+            assert_eq!(hidden.effects(text.as_bytes()), expected, "{text}");
+        }
+    }
+}
