@@ -68,7 +68,7 @@ const BY_CHANCE: [(&str, &str); 17] = [
 const CHANCES: [&str; 3] = ["my.", "currval", "lastval"];
 
 const NAMES: &str = "docs/limitations.md: names of statements in SQL";
-const UNSEEN: &str = "docs/limitations.md: set_config that is not seen to be called, or not called";
+const UNSEEN: &str = "docs/limitations.md: set_config that is not called";
 const WORDS: &str = "docs/limitations.md: settings are made again in the client's own words";
 const DDL: &str = "docs/limitations.md: a prepared statement whose result changes";
 const RESET: &str = "docs/limitations.md: RESET with startup settings";
