@@ -72,7 +72,7 @@ const fn method(method: AuthMethod) -> &'static str {
     }
 }
 
-fn pool(pool: &PoolSettings) -> [(&'static str, String); 9] {
+fn pool(pool: &PoolSettings) -> [(&'static str, String); 10] {
     let mode = match pool.mode {
         PoolMode::Session => "session",
         PoolMode::Transaction => "transaction",
@@ -87,6 +87,7 @@ fn pool(pool: &PoolSettings) -> [(&'static str, String); 9] {
         ("pool.connect_timeout", duration(pool.connect_timeout)),
         ("pool.connect_concurrency", pool.connect_concurrency.to_string()),
         ("pool.prepared_statements", pool.prepared_statements.to_string()),
+        ("pool.audit", pool.audit.to_string()),
     ]
 }
 

@@ -48,6 +48,8 @@ pub(super) fn snapshot(services: &Arc<Services>, started: SystemTime) -> Snapsho
             .into_iter()
             .map(|(reason, total)| Pins { reason: reason.as_str(), current: now(reason), total })
             .collect(),
+        audits: counters.audits.value(),
+        leaks: counters.leaks(),
         errors: counters.errors.read().collect(),
     }
 }

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::answer;
+use super::audit::Audit;
 use super::exchange::Ran;
 use super::task::{Attachment, Client, End, Held};
 use crate::config::model::{Consistency, Reads, Routing, RoutingOverrides};
@@ -336,7 +337,8 @@ impl Client {
         self.info.active(lease.id);
         self.key.slot.lend(Arc::clone(lease.key()));
         self.services.counters.routed(ran, reason);
-        self.attachment = Attachment::Lent(Box::new(Held { lease, busy, node, ran, since }));
+        self.attachment =
+            Attachment::Lent(Box::new(Held { lease, busy, node, ran, since, recent: [0; 4], audit: Audit::No }));
     }
 
     /// Has the server carry the client's settings. Awaited, not sent along: the client's statement must not run

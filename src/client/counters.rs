@@ -7,7 +7,7 @@ use super::exchange::Ran;
 use crate::net::worker;
 use crate::router::reason::Reason;
 use crate::server::cancel::Canceled;
-use crate::session::pins;
+use crate::session::{audit, pins};
 use crate::telemetry::counters::{ClientStats, ClientTotals, Counter, Sharded, SqlStateTally, Tallied};
 use crate::types::{DatabaseName, UserName};
 
@@ -33,6 +33,9 @@ pub struct Counters {
     pub errors: SqlStateTally,
     cancels: [Counter; 4],
     pins: [Counter; pins::Reason::ALL.len()],
+    /// Servers that were asked what they carry.
+    pub audits: Counter,
+    leaks: [Counter; audit::Kind::ALL.len()],
     routes: Sharded<Routes>,
     clients: Mutex<HashMap<(DatabaseName, UserName), Stats>>,
     sides: usize,
@@ -58,6 +61,8 @@ impl Counters {
             errors: SqlStateTally::default(),
             cancels: Default::default(),
             pins: Default::default(),
+            audits: Counter::default(),
+            leaks: Default::default(),
             routes: Sharded::new(sides),
             clients: Mutex::default(),
             sides,
@@ -87,6 +92,12 @@ impl Counters {
         }
     }
 
+    pub(super) fn leaked(&self, kind: audit::Kind) {
+        for (count, _) in self.leaks.iter().zip(audit::Kind::ALL).filter(|(_, other)| *other == kind) {
+            count.increment();
+        }
+    }
+
     /// The counts of a database's and user's clients, to be asked for once per client.
     pub(super) fn of(&self, database: &DatabaseName, user: &UserName) -> Stats {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,6 +123,11 @@ impl Counters {
     /// How often clients were pinned, by reason.
     pub fn pins(&self) -> Vec<(pins::Reason, u64)> {
         self.pins.iter().zip(pins::Reason::ALL).map(|(count, reason)| (reason, count.read())).collect()
+    }
+
+    /// What servers were found to carry that they should not, by kind.
+    pub fn leaks(&self) -> Vec<(&'static str, u64)> {
+        self.leaks.iter().zip(audit::Kind::ALL).map(|(count, kind)| (kind.as_str(), count.read())).collect()
     }
 
     /// What clients did, by database and user.

@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 
 use super::answer::{self, Wrote};
 use super::attach::{AttachError, Orders};
+use super::audit::Audit;
 use super::task::{Attachment, Client, End, Held};
 use crate::net::worker;
 use crate::protocol::error::Report;
@@ -160,6 +161,10 @@ impl Client {
 
     /// Whether the transaction now does anything on the primary that is not a plain read.
     fn mark_dirty(&mut self, plan: &Plan) {
+        if let (Attachment::Lent(held), Some(fingerprint)) = (&mut self.attachment, plan.fingerprint) {
+            held.recent.rotate_right(1);
+            held.recent[0] = fingerprint;
+        }
         self.dirty |= !plan.only_reads;
     }
 
@@ -324,10 +329,10 @@ impl Client {
         self.info.pinned(self.session.pins().reasons());
     }
 
-    /// Gives the server back when nothing keeps it.
+    /// Gives the server back when nothing keeps it; later, if its client need not wait for what comes before.
     pub(super) async fn release_if_free(&mut self) {
-        let Attachment::Lent(held) = &self.attachment else { return };
-        if held.lease.replies.is_clean() && self.session.pins().is_empty() {
+        let Attachment::Lent(held) = &mut self.attachment else { return };
+        if held.lease.replies.is_clean() && self.session.pins().is_empty() && held.choose_audit() == Audit::No {
             self.release().await;
         }
     }
@@ -340,6 +345,9 @@ impl Client {
         held.lease.info.prepared.store(held.lease.carried.count(), std::sync::atomic::Ordering::Relaxed);
         if !self.key.slot.give_back() {
             Box::pin(self.canceled(&mut held)).await;
+        }
+        if held.audit == Audit::Due {
+            Box::pin(self.audit(&mut held)).await;
         }
         drop(held);
         self.info.idle();
@@ -368,7 +376,9 @@ impl Client {
         match relay::overhear(&mut self.wire, &mut held.lease, &mut self.session).await {
             Outcome::Done(mut parting) => {
                 self.release_if_free().await;
-                poll_fn(|cx| parting.poll_send(cx, &mut self.wire)).await.map_err(|_| End::Gone)
+                poll_fn(|cx| parting.poll_send(cx, &mut self.wire)).await.map_err(|_| End::Gone)?;
+                self.release_late().await;
+                Ok(())
             }
             Outcome::ClientGone => Err(End::Gone),
             Outcome::ServerLost(farewell) => self.server_lost(farewell),

@@ -26,6 +26,9 @@ impl Client {
         {
             held.lease.break_off("not clean in time after its client left");
         }
+        if let Attachment::Lent(held) = &mut self.attachment {
+            held.choose_audit();
+        }
         self.release().await;
     }
 

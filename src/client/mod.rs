@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod attach;
+mod audit;
 pub mod authenticate;
 mod batch;
 pub mod counters;

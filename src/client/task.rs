@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::answer;
+use super::audit::Audit;
 use super::batch::{Read, ReadError};
 use super::counters::Stats;
 use super::directory::Entry;
@@ -45,6 +46,10 @@ pub(super) struct Held {
     pub(super) ran: Ran,
     /// Since when.
     pub(super) since: Instant,
+    /// The shapes of the statements that it ran last; 0 where there is none.
+    pub(super) recent: [u64; 4],
+    /// Whether it is asked what it carries when it goes back.
+    pub(super) audit: Audit,
 }
 
 /// Whether this client holds a server.
@@ -178,6 +183,7 @@ impl Client {
                     if let Err(end) = self.limited(until).await {
                         return end;
                     }
+                    self.release_late().await;
                     if self.should_move() {
                         return End::Moves;
                     }

@@ -285,6 +285,8 @@ pub struct PoolSettings {
     pub connect_concurrency: usize,
     /// Most prepared statements kept on one server connection.
     pub prepared_statements: usize,
+    /// After how many loans a server is asked what it carries, before it is lent again; 0 for never.
+    pub audit: usize,
 }
 
 /// Pool settings that a user or database sets for itself.

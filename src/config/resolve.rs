@@ -241,6 +241,7 @@ fn pool(pool: &mut Section<'_, '_, '_>) -> PoolSettings {
         connect_timeout: pool.duration("connect_timeout", Zero::Refused).unwrap_or(Duration::from_secs(5)),
         connect_concurrency: pool.count("connect_concurrency", 1..=MOST_CONNECTIONS).unwrap_or(4),
         prepared_statements: pool.count("prepared_statements", 1..=100_000).unwrap_or(500),
+        audit: pool.count("audit", 0..=usize::MAX).unwrap_or(10_000),
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Server {
     pub overheard: BytesMut,
     /// What the client that it is lent to takes its process id to be.
     pub alias: Option<i32>,
+    /// How often it was lent.
+    pub loans: usize,
     /// It has told its client why it ends, and ends.
     pub said_farewell: bool,
     key: Arc<ServerKey>,
@@ -97,6 +99,7 @@ impl Server {
             info,
             overheard: BytesMut::new(),
             alias: None,
+            loans: 0,
             said_farewell: false,
             key,
             broken: None,

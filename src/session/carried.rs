@@ -93,6 +93,11 @@ impl Carried {
         self.statements = kept.0;
     }
 
+    /// The names of the statements that are there.
+    pub fn server_names(&self) -> impl Iterator<Item = &str> {
+        self.statements.iter().map(|(_, statement)| &*statement.server_name)
+    }
+
     /// How many named statements are there.
     #[must_use]
     pub fn count(&self) -> usize {

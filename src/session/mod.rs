@@ -10,6 +10,7 @@
 //!      \__ any other statement that opens a transaction block: as the server's status says
 //! ```
 
+pub mod audit;
 pub mod carried;
 mod effects;
 pub mod encode;

@@ -83,6 +83,10 @@ impl Page {
             self.gauge(names::PINS, &[("reason", pins.reason)], count(pins.current));
             self.counter(names::PINS_TOTAL, &[("reason", pins.reason)], pins.total);
         }
+        self.counter(names::AUDITS, &[], snapshot.audits);
+        for (kind, count) in &snapshot.leaks {
+            self.counter(names::LEAKS, &[("kind", kind)], *count);
+        }
         for (class, count) in &snapshot.errors {
             self.counter(names::ERRORS, &[("class", class)], *count);
         }
@@ -239,6 +243,8 @@ mod tests {
         snapshot.retries.push(("read_only", 2));
         snapshot.cancels.push(("sent", 1));
         snapshot.pins.push(Pins { reason: "temporary", current: 1, total: 4 });
+        snapshot.audits = 6;
+        snapshot.leaks.push(("lock", 2));
         snapshot.errors.push(("25".to_owned(), 6));
         snapshot.pools.push(pool("pg1", Role::Primary));
         snapshot.clusters.push(Cluster {
@@ -276,6 +282,8 @@ mod tests {
                 "howdah_cancels_total{outcome=\"sent\"} 1",
                 "howdah_pins{reason=\"temporary\"} 1",
                 "howdah_pins_total{reason=\"temporary\"} 4",
+                "howdah_audits_total 6",
+                "howdah_leaks_total{kind=\"lock\"} 2",
                 "howdah_errors_total{class=\"25\"} 6",
                 "howdah_cluster_has_primary{cluster=\"main\"} 1",
                 "howdah_sampler_samples_total{cluster=\"main\"} 11",

@@ -38,6 +38,10 @@ pub struct Snapshot {
     pub cancels: Vec<(&'static str, u64)>,
     /// Pins by reason.
     pub pins: Vec<Pins>,
+    /// Servers that were asked what they carry.
+    pub audits: u64,
+    /// What they carried that they should not have, by kind.
+    pub leaks: Vec<(&'static str, u64)>,
     /// Errors sent to clients by SQLSTATE class.
     pub errors: Vec<(String, u64)>,
 }
@@ -253,6 +257,8 @@ pub(crate) mod tests {
             retries: Vec::new(),
             cancels: Vec::new(),
             pins: Vec::new(),
+            audits: 0,
+            leaks: Vec::new(),
             errors: Vec::new(),
         }
     }
