@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,7 +30,12 @@ pub struct Howdah {
     log: PathBuf,
     pid_file: PathBuf,
     process: Mutex<Child>,
+    /// Leaks that a test has made on purpose, or accepts.
+    forgiven: AtomicUsize,
 }
+
+/// What a line in the log says that tells of a leak.
+const LEAK: &str = "leak: a server carries what it should not";
 
 impl Howdah {
     /// Starts it with the usual settings changed by `overrides` (`("pool.size", "5")`), and waits
@@ -75,6 +80,7 @@ impl Howdah {
             log: file("log"),
             pid_file: file("pid"),
             process: Mutex::new(child),
+            forgiven: AtomicUsize::new(0),
         }
     }
 
@@ -136,6 +142,21 @@ impl Howdah {
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
+
+    /// What servers were found to carry that they should not, since this was last asked or [`Self::forgive`] was.
+    ///
+    /// A Howdah that ends with any fails its test.
+    pub fn leaks(&self) -> Vec<String> {
+        let log = self.log();
+        let leaks: Vec<&str> = log.lines().filter(|line| line.contains(LEAK)).collect();
+        let seen = self.forgiven.swap(leaks.len(), Ordering::Relaxed);
+        leaks[seen.min(leaks.len())..].iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    /// Leaks so far were made on purpose.
+    pub fn forgive(&self) {
+        self.leaks();
+    }
 }
 
 impl Drop for Howdah {
@@ -144,6 +165,10 @@ impl Drop for Howdah {
         let _killed = process.kill();
         let _ended = process.wait();
         let _removed = std::fs::remove_file(&self.pid_file);
+        let leaks = self.leaks();
+        if !std::thread::panicking() {
+            assert!(leaks.is_empty(), "servers leaked:\n{}", leaks.join("\n"));
+        }
     }
 }
 

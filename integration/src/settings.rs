@@ -47,6 +47,8 @@ impl Settings {
             .with("databases", "[{name: '*', cluster: main}]")
             .with("pool.mode", "transaction")
             .with("pool.size", "20")
+            // Every server is asked what it carries whenever it comes back, and a leak fails the test (`Howdah::leaks`).
+            .with("pool.audit", "1")
             .with("routing.reads", "replicas")
             // On a busy machine a replica may need longer than the default to catch up; where reads go is to be certain.
             .with("routing.wait", "1s")

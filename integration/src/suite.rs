@@ -148,7 +148,12 @@ async fn run(mut env: Env, overrides: &[(&str, &str)], checks: &[Check]) -> Exit
         let log_before = env.howdah.as_ref().map_or(0, |howdah| howdah.log().len());
         env.cluster.forget_calls().await;
         let outcome = tokio::time::timeout(DEADLINE, AssertUnwindSafe((check.run)(&env)).catch_unwind()).await;
+        let leaks = env.howdah.as_ref().map(Howdah::leaks).unwrap_or_default();
         let verdict = match outcome {
+            Ok(Ok(())) if !leaks.is_empty() => {
+                eprintln!("servers leaked:\n{}", leaks.join("\n"));
+                "FAILED"
+            }
             Ok(Ok(())) => "ok",
             // The panic's own message has been printed.
             Ok(Err(_)) => "FAILED",

@@ -32,6 +32,7 @@ fn main() -> std::process::ExitCode {
             workers_change_under_load,
             new_logins_see_new_defaults,
             servers_with_the_same_settings_come_first,
+            servers_that_leak_are_closed,
         ],
     )
 }
@@ -424,4 +425,26 @@ async fn servers_with_the_same_settings_come_first(env: &Env) {
     // None but for a server that two of them had in turn before.
     eprintln!("  made {made} times");
     assert!(made <= 3, "settings were made {made} times in 60 statements");
+}
+
+async fn servers_that_leak_are_closed(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[("pool.size", "1"), ("routing.reads", "primary")]).await;
+    let client = Login::app(howdah.port).connect().await.unwrap();
+    let leaks = [
+        ("lock", "DO 'BEGIN PERFORM pg_advisory_lock(1); END'"),
+        ("temporary", "DO 'BEGIN EXECUTE ''CREATE TE''::text || ''MP TABLE hidden ()''; END'"),
+        ("setting", "DO 'BEGIN PERFORM set_config(''work_mem'', ''1234kB'', false); END'"),
+    ];
+    for (kind, sql) in leaks {
+        let pid = rows(&client, "SELECT pg_backend_pid()").await.unwrap();
+        rows(&client, sql).await.unwrap();
+        // The only server there may be: had it been kept, it would be lent again.
+        assert_ne!(rows(&client, "SELECT pg_backend_pid()").await.unwrap(), pid, "{kind}");
+        let page = howdah.http("/metrics").await.unwrap().1;
+        assert!(page.contains(&format!("howdah_leaks_total{{kind=\"{kind}\"}} 1")), "{kind}\n{page}");
+        let found = howdah.leaks();
+        assert!(found.len() == 1 && !found[0].contains("1234"), "{found:?}");
+    }
+    rows(&client, "SET work_mem = '2MB'").await.unwrap();
+    rows(&client, "SELECT 1").await.unwrap();
 }

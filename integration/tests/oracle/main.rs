@@ -168,7 +168,12 @@ async fn conversations_are_the_same(env: &Env, files: &[(&str, &str)]) {
     let stage = Stage::set(env).await;
     let mut different = Vec::new();
     for script in &scripts {
-        match stage.compare(script, Thoroughness::AllWays).await {
+        let verdict = stage.compare(script, Thoroughness::AllWays).await;
+        if differs_by_chance(script) {
+            // What Howdah is known not to see is what its audit finds.
+            stage.forgive();
+        }
+        match verdict {
             Verdict::Same => {}
             Verdict::Different(report) => {
                 eprintln!("=== {}\n{report}", script.name);
