@@ -431,9 +431,10 @@ async fn servers_that_leak_are_closed(env: &Env) {
     let howdah = Howdah::start(&env.cluster, &[("pool.size", "1"), ("routing.reads", "primary")]).await;
     let client = Login::app(howdah.port).connect().await.unwrap();
     let leaks = [
-        ("lock", "DO 'BEGIN PERFORM pg_advisory_lock(1); END'"),
+        // In words that are put together only when they are run.
+        ("lock", "DO 'BEGIN EXECUTE ''SELECT pg_advi''::text || ''sory_lock(1)''; END'"),
         ("temporary", "DO 'BEGIN EXECUTE ''CREATE TE''::text || ''MP TABLE hidden ()''; END'"),
-        ("setting", "DO 'BEGIN PERFORM set_config(''work_mem'', ''1234kB'', false); END'"),
+        ("setting", "DO 'BEGIN EXECUTE ''SE''::text || ''T work_mem = 1234''; END'"),
     ];
     for (kind, sql) in leaks {
         let pid = rows(&client, "SELECT pg_backend_pid()").await.unwrap();
