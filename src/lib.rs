@@ -19,6 +19,7 @@ pub mod cancel;
 pub mod client;
 pub mod cluster;
 pub mod net;
+pub mod notify;
 pub mod pool;
 pub mod protocol;
 pub mod relay;

@@ -38,6 +38,8 @@ pub enum Show {
     Config,
     /// Databases that clients may name.
     Databases,
+    /// Connections that listen for clients.
+    Listeners,
     /// How many there are of everything.
     Lists,
     /// Memory.
@@ -143,6 +145,7 @@ impl Show {
         ("clients", Self::Clients),
         ("config", Self::Config),
         ("databases", Self::Databases),
+        ("listeners", Self::Listeners),
         ("lists", Self::Lists),
         ("mem", Self::Mem),
         ("node_pools", Self::NodePools),

@@ -133,6 +133,9 @@ impl Desk {
                     client.kill();
                 }
                 services.pools.reconnect(Some(&on_servers));
+                for served in services.current.load().clusters.values() {
+                    served.hubs.vacate(&on_servers);
+                }
             }
             Action::KillClient(id) => {
                 let clients = services.directory.snapshot();

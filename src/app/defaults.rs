@@ -91,7 +91,7 @@ fn pool(pool: &PoolSettings) -> [(&'static str, String); 10] {
     ]
 }
 
-fn limits(limits: &Limits) -> [(&'static str, String); 7] {
+fn limits(limits: &Limits) -> [(&'static str, String); 8] {
     [
         ("limits.max_clients", limits.max_clients.to_string()),
         ("limits.login_timeout", duration(limits.login_timeout)),
@@ -100,6 +100,7 @@ fn limits(limits: &Limits) -> [(&'static str, String); 7] {
         ("limits.query_timeout", duration(limits.query_timeout)),
         ("limits.max_query_size", limits.max_query_size.to_string()),
         ("limits.cancel_timeout", duration(limits.cancel_timeout)),
+        ("limits.notify_queue", limits.notify_queue.to_string()),
     ]
 }
 

@@ -79,9 +79,9 @@ pub async fn run(config: Config, path: PathBuf, level: Option<Level>) -> Result<
     let listeners = bind(&config.listen, workers.first())?;
     let metrics = bind_metrics(&config).await?;
     let shutdown_timeout = config.shutdown_timeout;
-    let (current, catalogs) = build::current(config, None, &mut tasks)?;
+    let (current, begun) = build::current(config, None, &mut tasks)?;
     let services = Arc::new(Services::new(current, watched, Arc::clone(&workers)));
-    catalogs.spawn(&services, &mut tasks);
+    begun.spawn(&services, &mut tasks);
     let (order, orders) = mpsc::channel(ORDERS);
     let started = SystemTime::now();
     let desk = console::Desk::new(Arc::clone(&services), order, started);

@@ -25,8 +25,8 @@ impl App {
             return Err(faulty(format!("log.level: {error}")));
         }
         let built = build::current(config, Some(&before), &mut self.tasks);
-        let (current, loaders) = built.map_err(|error| faulty(error.to_string()))?;
-        loaders.spawn(&self.services, &mut self.tasks);
+        let (current, begun) = built.map_err(|error| faulty(error.to_string()))?;
+        begun.spawn(&self.services, &mut self.tasks);
         self.services.workers.fix(current.config.workers);
         self.services.current.store(std::sync::Arc::new(current));
         // Those who lie idle follow when they next have something to say; those whose user is gone go now.

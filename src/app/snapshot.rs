@@ -11,12 +11,13 @@ use crate::admin::state::{
 use crate::client::directory::{ClientInfo, ClientState};
 use crate::client::services::{Current, Served, Services};
 use crate::config::model::{Consistency, Database as Entry, PoolMode, Reads, ServerAddress};
+use crate::notify::hub::{Census as Listening, Connection as Link};
 use crate::pool::Pool as RunningPool;
 use crate::pool::key::PoolKey;
 use crate::protocol::startup::Replication;
 use crate::router::view::{self, View};
 use crate::server::info::{ServerInfo, ServerState};
-use crate::telemetry::snapshot::{self, Clients, Cluster, Health, Node, Pins, Pool, Role, Routed, Snapshot};
+use crate::telemetry::snapshot::{self, Clients, Cluster, Health, Listener, Node, Pins, Pool, Role, Routed, Snapshot};
 use crate::types::{ClientId, NodeName, ServerId};
 
 /// What metrics show.
@@ -78,6 +79,23 @@ fn cluster(served: &Served) -> Cluster {
         samples: view.samples.newest().map_or(0, |point| point.round),
         sampler_waits: served.waits.value(),
         sampler_timeouts: served.timeouts.value(),
+        listeners: served.hubs.census().into_iter().map(listener).collect(),
+        notifications: served.hubs.totals.notifications.value(),
+        notify_overflows: served.hubs.totals.overflows.value(),
+        notify_losses: served.hubs.totals.losses.value(),
+    }
+}
+
+fn listener(census: Listening) -> Listener {
+    Listener {
+        database: census.database,
+        encoding: census.encoding.into(),
+        connection: match census.connection {
+            Link::To(node, process_id) => Ok((node, process_id)),
+            Link::None(why) | Link::Lost(why) => Err(why),
+        },
+        channels: count(census.channels),
+        clients: count(census.clients),
     }
 }
 

@@ -331,8 +331,7 @@ impl Client {
 
     /// The server is the client's from now on.
     fn hold(&mut self, lent: Lent, since: Instant) {
-        let Lent { mut lease, busy, node, ran, reason } = lent;
-        lease.alias = Some(self.key.process_id);
+        let Lent { lease, busy, node, ran, reason } = lent;
         lease.info.lend(self.info.id, since);
         self.info.active(lease.id);
         self.key.slot.lend(Arc::clone(lease.key()));

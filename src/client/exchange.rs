@@ -44,8 +44,13 @@ impl Client {
     pub(super) async fn exchange(&mut self, until: Until) -> Result<(), End> {
         let standing = if self.is_attached() { Standing::Attached } else { Standing::Detached };
         let mut plan = Plan::new(standing);
+        let hears = self.is_listening() && self.is_quiet();
         let intent = self.observe(&mut plan);
+        if hears {
+            Box::pin(self.hear_first(&plan)).await?;
+        }
         let (work, hint) = match intent {
+            Intent::Answer(bytes) if self.is_listening() => return Box::pin(self.answer_listener(bytes)).await,
             Intent::Answer(bytes) => return Box::pin(self.answer(&bytes)).await,
             Intent::Run { work, hint } => (work, hint),
         };
@@ -56,6 +61,7 @@ impl Client {
         if let Some(database) = &plan.vacated {
             // PostgreSQL refuses while anybody is connected, and to it idle servers are somebody.
             self.services.pools.reconnect(Some(database));
+            self.served.hubs.vacate(database);
         }
         let attached = if !self.is_attached() {
             let orders = Orders { batch: hint, session: self.setting_hint() };
@@ -80,6 +86,12 @@ impl Client {
             held.since = started;
         }
         self.mark_dirty(&plan);
+        if (self.is_listening() || plan.effects.has(Effects::LISTEN))
+            && let Err(error) = Box::pin(self.prick_up(&plan)).await
+        {
+            Box::pin(self.release_if_free()).await;
+            return Box::pin(self.refuse(error, until)).await;
+        }
         let outcome = match self.relay(&plan, until).await {
             Outcome::Elsewhere { code } => {
                 self.leave_replica(code, &plan);
@@ -88,6 +100,11 @@ impl Client {
                     return Box::pin(self.refuse(error, until)).await;
                 }
                 self.mark_dirty(&plan);
+                if self.is_listening()
+                    && let Err(error) = Box::pin(self.prick_up(&plan)).await
+                {
+                    return Box::pin(self.refuse(error, until)).await;
+                }
                 Box::pin(self.relay(&plan, until)).await
             }
             outcome => outcome,
@@ -217,12 +234,11 @@ impl Client {
                 if self.session.in_doubt() {
                     Box::pin(self.resolve_doubt()).await;
                 }
-                if let Attachment::Lent(held) = &mut self.attachment {
-                    parting.add(&mut held.lease.overheard);
-                }
                 self.after(plan);
+                let heard = if self.is_listening() { Box::pin(self.listen_in(&mut parting)).await } else { Ok(()) };
                 self.release_if_free().await;
-                poll_fn(|cx| parting.poll_send(cx, &mut self.wire)).await.map_err(|_| End::Gone)
+                poll_fn(|cx| parting.poll_send(cx, &mut self.wire)).await.map_err(|_| End::Gone)?;
+                heard.map_err(End::from)
             }
             Outcome::ClientGone => Err(End::Gone),
             Outcome::ServerLost(farewell) => self.server_lost(farewell),
@@ -332,7 +348,14 @@ impl Client {
     /// Gives the server back when nothing keeps it; later, if its client need not wait for what comes before.
     pub(super) async fn release_if_free(&mut self) {
         let Attachment::Lent(held) = &mut self.attachment else { return };
-        if held.lease.replies.is_clean() && self.session.pins().is_empty() && held.choose_audit() == Audit::No {
+        if !held.lease.replies.is_clean() || !self.session.pins().is_empty() {
+            return;
+        }
+        let audit = held.choose_audit();
+        if self.session.must_unlisten() {
+            Box::pin(self.unlisten()).await;
+        }
+        if audit == Audit::No {
             self.release().await;
         }
     }
@@ -365,12 +388,12 @@ impl Client {
     }
 
     /// Forgets the messages of the batch; nothing points into them any more.
-    fn forget_batch(&mut self) {
+    pub(super) fn forget_batch(&mut self) {
         self.frames.clear();
         self.wire.done();
     }
 
-    /// The server spoke while the client was silent: a notification, a notice, or its farewell.
+    /// The server spoke while the client was silent: a notice, or its farewell.
     pub(super) async fn overhear(&mut self) -> Result<(), End> {
         let Attachment::Lent(held) = &mut self.attachment else { return Ok(()) };
         match relay::overhear(&mut self.wire, &mut held.lease, &mut self.session).await {

@@ -58,6 +58,8 @@ impl Client {
             server.carried.unnamed = None;
             server.carried.settings = Settings::none();
             self.session.reset(&mut server.carried);
+        } else if self.session.must_unlisten() && server.run_own("UNLISTEN *", timeout).await.is_err() {
+            server.break_off("listens to what nobody hears");
         } else {
             self.session.abandoned(&mut server.carried);
         }

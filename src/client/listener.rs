@@ -453,6 +453,7 @@ impl Seed {
             pools: Vec::new(),
             dirty: false,
             pending: Effects::default(),
+            ear: None,
             stats,
             counted: (0, 0),
             seat,

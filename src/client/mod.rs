@@ -14,6 +14,7 @@ pub mod directory;
 mod exchange;
 mod farewell;
 pub mod listener;
+mod listening;
 pub mod lookup;
 mod replication;
 pub mod services;

@@ -22,6 +22,7 @@ use crate::config::secret::Secret;
 use crate::net::buffer::Stash;
 use crate::net::tls::{Acceptor, Connector};
 use crate::net::worker::{self, Workers};
+use crate::notify::hub::Hubs;
 use crate::pool::key::PoolKey;
 use crate::pool::{Pool, Pools};
 use crate::protocol::error::Report;
@@ -47,6 +48,8 @@ pub struct Served {
     pub catalogs: Arc<Catalogs>,
     /// Where its users are looked up.
     pub lookup: Lookup,
+    /// Who listens in its databases.
+    pub hubs: Arc<Hubs>,
     /// How long statements wait for a primary.
     pub hold: Duration,
     /// Reads that waited for a replica to catch up.

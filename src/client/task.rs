@@ -15,6 +15,7 @@ use super::counters::Stats;
 use super::directory::Entry;
 use super::exchange::Ran;
 use super::listener::{Next, Phase};
+use super::listening::Ear;
 use super::services::{Current, Served, Services};
 use crate::cancel::Key;
 use crate::cluster::catalog::Contents;
@@ -110,6 +111,8 @@ pub(super) struct Client {
     pub(super) dirty: bool,
     /// What the transaction at hand does that concerns others when it ends: definitions, defaults.
     pub(super) pending: Effects,
+    /// What it listens with, while it does.
+    pub(super) ear: Option<Box<Ear>>,
     /// What clients of its database and user do.
     pub(super) stats: Stats,
     /// The user, when it is not in the configuration but was looked up.
@@ -126,6 +129,7 @@ pub(super) struct Client {
 enum Woken {
     Client,
     Server,
+    Mail,
     Control,
     TimedOut(Report),
     Gone,
@@ -226,6 +230,7 @@ impl Client {
             match self.woken().await {
                 Woken::Client => return Ok(()),
                 Woken::Server => Box::pin(self.overhear()).await?,
+                Woken::Mail => Box::pin(self.deliver()).await?,
                 Woken::Control => {}
                 Woken::TimedOut(report) => return Err(End::Told(report)),
                 Woken::Gone => return Err(End::Gone),
@@ -254,6 +259,9 @@ impl Client {
             && held.lease.wire.poll_readable(cx).is_ready()
         {
             return Poll::Ready(Woken::Server);
+        }
+        if self.poll_mail(cx).is_ready() {
+            return Poll::Ready(Woken::Mail);
         }
         self.info.listen(cx.waker());
         if self.info.take_poke() {
@@ -327,6 +335,14 @@ impl Client {
                 "terminating connection because its user or database was removed from the configuration",
             )));
         };
+        let same_hub = Arc::ptr_eq(&served.hubs, &self.served.hubs)
+            && destination.server_database == self.destination.server_database;
+        if self.is_listening() && !same_hub {
+            return Err(End::Told(Report::fatal(
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection because its database is another one in the new configuration, and it listens",
+            )));
+        }
         if !Arc::ptr_eq(served, &self.served) {
             self.served = Arc::clone(served);
             self.contents = self.served.catalogs.of(&destination.server_database);

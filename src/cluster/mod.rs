@@ -136,6 +136,11 @@ impl Cluster {
         session.seen = Some(Seen { node, incarnation, round: self.shared.rounds.next() });
     }
 
+    /// This session was told of something that was committed by now, wherever: its later reads must see it.
+    pub fn heard(&self, session: &mut SessionClock) {
+        session.round = session.round.max(self.shared.rounds.next());
+    }
+
     /// What a read that arrives now must see.
     pub fn needs(
         &self,

@@ -400,6 +400,8 @@ pub struct Limits {
     pub max_query_size: usize,
     /// How long a cancel request may take towards the server.
     pub cancel_timeout: Duration,
+    /// Most bytes of notifications that wait for one client.
+    pub notify_queue: usize,
 }
 
 /// The form of log lines.

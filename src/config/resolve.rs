@@ -290,6 +290,7 @@ fn limits(limits: &mut Section<'_, '_, '_>) -> Limits {
         query_timeout,
         max_query_size: limits.size("max_query_size", 1024..=MOST_MESSAGE).unwrap_or(64 << 20),
         cancel_timeout: limits.duration("cancel_timeout", Zero::Refused).unwrap_or(Duration::from_secs(10)),
+        notify_queue: limits.size("notify_queue", 16384..=MOST_MESSAGE).unwrap_or(4 << 20),
     }
 }
 

@@ -128,9 +128,6 @@ impl Relay<'_> {
             Event::Done(note) if self.hold == Hold::Answers => self.held_notes.extend(note),
             Event::Done(_) | Event::Ready(_) | Event::Asynchronous => {
                 self.session.on_reply(event, frame.tag, body, carried);
-                if frame.tag == tag::NOTIFICATION_RESPONSE {
-                    self.server.rename_notifier(frame);
-                }
             }
         }
         Ok(self.relay(frame, verdict))

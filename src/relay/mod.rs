@@ -72,6 +72,9 @@ pub enum Farewell {
     None,
 }
 
+/// How a `ReadyForQuery` begins; the status follows.
+const READY: &[u8] = b"Z\0\0\0\x05";
+
 /// The last bytes for the client, which the server need not wait for.
 #[derive(Debug, Default)]
 pub struct Parting {
@@ -80,12 +83,29 @@ pub struct Parting {
 }
 
 impl Parting {
-    /// Adds what the server has said to the client meanwhile.
-    pub fn add(&mut self, overheard: &mut BytesMut) {
-        if !overheard.is_empty() {
-            self.outbox.make(|out| out.extend_from_slice(overheard));
-            overheard.clear();
+    /// Bytes made elsewhere.
+    #[must_use]
+    pub fn of(bytes: BytesMut) -> Self {
+        let mut parting = Self::default();
+        parting.outbox.make(|out| *out = bytes);
+        parting
+    }
+
+    /// Adds `bytes`: in front of the `ReadyForQuery` that it ends with, or at its end when it does not.
+    pub fn add_before_ready(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
         }
+        let mut all = self.outbox.to_bytes(&self.buffer);
+        let ready = all.len().checked_sub(READY.len() + 1);
+        let at = ready.filter(|at| all[*at..].starts_with(READY)).unwrap_or(all.len());
+        let tail = all.split_off(at);
+        self.outbox.clear();
+        self.outbox.make(|out| {
+            out.extend_from_slice(&all);
+            out.extend_from_slice(bytes);
+            out.extend_from_slice(&tail);
+        });
     }
 
     /// Sends it, and gives its buffer back when it is done with.
@@ -203,10 +223,6 @@ impl Relay<'_> {
         let ends = frames.last().is_none_or(|frame| frame.is_end());
         self.server.wire.tear(if ends { Torn::Whole } else { Torn::Midway });
         let told = &mut self.down;
-        if !self.server.overheard.is_empty() {
-            let overheard = std::mem::take(&mut self.server.overheard);
-            told.make(|out| out.extend_from_slice(&overheard));
-        }
         self.session.catch_up(&mut self.server.carried, |name, value| {
             told.make(|out| crate::protocol::backend::parameter_status(out, name, value));
         });

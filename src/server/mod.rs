@@ -5,6 +5,7 @@
 
 pub mod cancel;
 pub mod connect;
+pub mod feed;
 pub mod info;
 pub mod own;
 pub mod query;
@@ -20,7 +21,6 @@ use bytes::BytesMut;
 use crate::net::buffer::Stash;
 use crate::net::tls::Connector;
 use crate::net::wire::Wire;
-use crate::protocol::frame::Frame;
 use crate::protocol::replies::Replies;
 use crate::session::Note;
 use crate::session::carried::Carried;
@@ -47,10 +47,6 @@ pub struct Server {
     pub carried: Carried,
     /// What others see of it.
     pub info: Arc<ServerInfo>,
-    /// Notifications that came while Howdah asked something itself: its client's, word for word.
-    pub overheard: BytesMut,
-    /// What the client that it is lent to takes its process id to be.
-    pub alias: Option<i32>,
     /// How often it was lent.
     pub loans: usize,
     /// It has told its client why it ends, and ends.
@@ -97,8 +93,6 @@ impl Server {
             replies: Replies::default(),
             carried: Carried::new(Arc::new(parameters), identity.prepared_statements),
             info,
-            overheard: BytesMut::new(),
-            alias: None,
             loans: 0,
             said_farewell: false,
             key,
@@ -109,16 +103,6 @@ impl Server {
     /// What it takes to cancel what runs here.
     pub const fn key(&self) -> &Arc<ServerKey> {
         &self.key
-    }
-
-    /// Has a `NotificationResponse` name the client by the process id that it was given, if it is from itself.
-    pub fn rename_notifier(&mut self, frame: Frame) {
-        if let Some(alias) = self.alias
-            && let Some(process_id) = self.wire.body_mut(frame).first_chunk_mut::<4>()
-            && *process_id == self.key.process_id.to_be_bytes()
-        {
-            *process_id = alias.to_be_bytes();
-        }
     }
 
     /// Marks it as unfit for anybody, and why.

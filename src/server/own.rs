@@ -29,9 +29,6 @@ pub enum OwnError {
     Timeout,
 }
 
-/// Bytes of notifications that are kept for the client at most.
-const OVERHEARD: usize = 1 << 20;
-
 /// Rows of text values.
 pub type Rows = Vec<Vec<Option<String>>>;
 
@@ -71,9 +68,6 @@ impl Server {
 
 impl Server {
     fn own_reply(&mut self, frame: Frame, rows: &mut Rows, refused: &mut Option<BytesMut>) -> Result<(), OwnError> {
-        if frame.tag == tag::NOTIFICATION_RESPONSE {
-            self.rename_notifier(frame);
-        }
         let body = frame.body(self.wire.bytes());
         let first = body.first().copied().unwrap_or(0);
         let (_, event) = self.replies.on(frame.tag, first).map_err(|_| OwnError::Lost)?;
@@ -82,9 +76,6 @@ impl Server {
                 if let Some((name, value)) = parameter(body) {
                     parameters::report(&mut self.carried.parameters, name, value);
                 }
-            }
-            (_, tag::NOTIFICATION_RESPONSE) if self.overheard.len() < OVERHEARD => {
-                self.overheard.extend_from_slice(&self.wire.bytes()[frame.start..frame.end()]);
             }
             (_, tag::DATA_ROW) => rows.push(row(body)),
             (_, tag::ERROR_RESPONSE) if ErrorFields::parse(body).is_fatal() => return Err(OwnError::Lost),

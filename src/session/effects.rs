@@ -1,5 +1,6 @@
 //! What statements that took effect mean for the session: settings, pins, names.
 
+use super::listens::Action;
 use super::pins::Reason;
 use super::settings::{Ledger, Value};
 use super::{Held, Session, Tx};
@@ -42,9 +43,13 @@ impl Session {
             Command::PrepareTransaction if body.starts_with(b"PREPARE TRANSACTION") => self.committed(),
             Command::Commit { .. } | Command::Rollback { .. } | Command::PrepareTransaction => self.rolled_back(),
             Command::Savepoint(name) => self.each_ledger(|ledger| ledger.savepoint(name.clone())),
-            Command::Release(name) => self.each_ledger(|ledger| ledger.release(name)),
+            Command::Release(name) => {
+                self.listens_release(name);
+                self.each_ledger(|ledger| ledger.release(name));
+            }
             Command::RollbackTo(name) => {
                 self.failed = false;
+                self.listens_rollback_to(name);
                 self.each_ledger(|ledger| ledger.rollback_to(name));
             }
             // Of the transaction, whichever way they are set.
@@ -60,6 +65,7 @@ impl Session {
             Command::DiscardAll => {
                 self.each_ledger(Ledger::discard_all);
                 self.pins.discard_all();
+                self.listen(Action::UnlistenAll);
             }
             Command::Execute { name, .. } => {
                 if let Some(statement) = self.statements.get(name.as_bytes()) {
@@ -82,23 +88,16 @@ impl Session {
     fn apply_pin(&mut self, command: &Command) {
         match command {
             Command::Declare { name, hold: true } => {
-                self.remember_transactional();
+                if self.before.is_none() {
+                    self.before = Some(Box::new(self.pins.held_cursors()));
+                }
                 self.pins.hold_cursor(name.clone());
             }
             Command::Close(name) => self.pins.close_cursor(name),
             Command::CloseAll => self.pins.close_cursors(),
-            Command::Listen(channel) => {
-                self.remember_transactional();
-                self.pins.listen(channel.clone());
-            }
-            Command::Unlisten(channel) => {
-                self.remember_transactional();
-                self.pins.unlisten(channel);
-            }
-            Command::UnlistenAll => {
-                self.remember_transactional();
-                self.pins.unlisten_all();
-            }
+            Command::Listen(channel) => self.listen(Action::Listen(channel.as_str().into())),
+            Command::Unlisten(channel) => self.listen(Action::Unlisten(channel.as_str().into())),
+            Command::UnlistenAll => self.listen(Action::UnlistenAll),
             Command::Prepare(name) => self.pins.prepare(name.clone()),
             Command::Load => self.pins.add(Reason::Load),
             Command::DiscardTemp => self.doubt = self.doubt.with(Effects::DROP),
@@ -111,12 +110,6 @@ impl Session {
     fn prepared_may_have_lasted(&mut self) {
         if self.pins.has(Reason::Prepare) {
             self.took_effect(Effects::ADVISORY_LOCK.with(Effects::TEMPORARY));
-        }
-    }
-
-    fn remember_transactional(&mut self) {
-        if self.before.is_none() {
-            self.before = Some(Box::new(self.pins.transactional()));
         }
     }
 

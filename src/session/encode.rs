@@ -333,7 +333,7 @@ impl Session {
         up.expect(Kind::Answered(answer::CLOSE_COMPLETE), Some(Note::Closed { name: name.into(), statement }));
     }
 
-    fn statement(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+    pub(super) fn statement(&self, name: &[u8]) -> Option<&Arc<Statement>> {
         if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) }
     }
 

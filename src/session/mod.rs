@@ -14,6 +14,7 @@ pub mod audit;
 pub mod carried;
 mod effects;
 pub mod encode;
+pub mod listens;
 mod observe;
 pub mod parameters;
 pub mod pins;
@@ -25,7 +26,7 @@ mod undo;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -38,9 +39,10 @@ use crate::protocol::text::split_cstr;
 use crate::sql::Effects;
 use crate::sql::command::{Parsed, TransactionModes};
 use carried::Carried;
+use listens::Listens;
 pub use observe::{Batch, Intent, Plan, Standing, Work};
 use parameters::Parameters;
-use pins::{Pins, Reason};
+use pins::{HeldCursors, Pins, Reason};
 use registry::{Registry, Statement};
 use settings::{Ledger, Settings, Value};
 pub use undo::{Forgotten, Names};
@@ -131,9 +133,6 @@ struct Portal {
     parsed: Option<Parsed>,
 }
 
-/// Cursors and channels that a rollback brings back.
-type Transactional = (BTreeSet<String>, BTreeSet<String>);
-
 /// One client's session.
 #[derive(Debug)]
 pub struct Session {
@@ -149,7 +148,10 @@ pub struct Session {
     pub believed: Arc<Parameters>,
     tx: Tx,
     pins: Pins,
-    before: Option<Box<Transactional>>,
+    /// Cursors that a rollback brings back.
+    before: Option<Box<HeldCursors>>,
+    /// What it listens to, if it ever did.
+    listens: Option<Box<Listens>>,
     /// Whether something failed since the transaction, or the implicit one of this batch, began.
     failed: bool,
     /// Whether the transaction has set something for itself alone, which the ledger does not know.
@@ -181,6 +183,7 @@ impl Session {
             tx: Tx::Idle,
             pins,
             before: None,
+            listens: None,
             failed: false,
             strays: Held::Nothing,
             asks_sequences: Held::Nothing,
@@ -256,6 +259,7 @@ impl Session {
 
     /// The server is about to go back: it keeps what it carries.
     pub fn detach(&mut self, carried: &mut Carried) {
+        self.unlistened();
         carried.settings = Arc::clone(self.server.current());
         self.portals.clear();
     }
@@ -268,6 +272,7 @@ impl Session {
         self.pins.discard_all();
         self.portals.clear();
         self.ledger.rollback();
+        self.listens_rollback();
     }
 
     /// The client has left in the middle of a transaction, which was rolled back.
@@ -398,6 +403,7 @@ impl Session {
         let sets = &self.registry.sets;
         self.ledger.commit(sets);
         self.server.commit(sets);
+        self.listens_commit();
         self.before = None;
         self.failed = false;
     }
@@ -405,6 +411,7 @@ impl Session {
     fn rolled_back(&mut self) {
         self.ledger.rollback();
         self.server.rollback();
+        self.listens_rollback();
         if let Some(before) = self.before.take() {
             self.pins.restore(*before);
         }

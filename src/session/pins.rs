@@ -13,8 +13,6 @@ pub enum Reason {
     HoldCursor,
     /// A session-level advisory lock.
     AdvisoryLock,
-    /// LISTEN.
-    Listen,
     /// SQL-level PREPARE.
     Prepare,
     /// LOAD.
@@ -27,12 +25,11 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::SessionMode,
         Self::Temporary,
         Self::HoldCursor,
         Self::AdvisoryLock,
-        Self::Listen,
         Self::Prepare,
         Self::Load,
         Self::SessionState,
@@ -47,7 +44,6 @@ impl Reason {
             Self::Temporary => "temporary",
             Self::HoldCursor => "hold_cursor",
             Self::AdvisoryLock => "advisory_lock",
-            Self::Listen => "listen",
             Self::Prepare => "prepare",
             Self::Load => "load",
             Self::SessionState => "session_state",
@@ -62,9 +58,12 @@ pub struct Pins {
     session_mode: Option<()>,
     reasons: BTreeSet<Reason>,
     cursors: BTreeSet<String>,
-    channels: BTreeSet<String>,
     prepared: BTreeSet<String>,
 }
+
+/// The cursors that a client held at some time.
+#[derive(Debug)]
+pub(super) struct HeldCursors(BTreeSet<String>);
 
 impl Pins {
     /// The pins of a new client in session pooling.
@@ -76,11 +75,7 @@ impl Pins {
     /// Whether nothing keeps the server.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.session_mode.is_none()
-            && self.reasons.is_empty()
-            && self.cursors.is_empty()
-            && self.channels.is_empty()
-            && self.prepared.is_empty()
+        self.session_mode.is_none() && self.reasons.is_empty() && self.cursors.is_empty() && self.prepared.is_empty()
     }
 
     /// Whether `reason` holds.
@@ -89,7 +84,6 @@ impl Pins {
         match reason {
             Reason::SessionMode => self.session_mode.is_some(),
             Reason::HoldCursor => !self.cursors.is_empty(),
-            Reason::Listen => !self.channels.is_empty(),
             Reason::Prepare => !self.prepared.is_empty(),
             _ => self.reasons.contains(&reason),
         }
@@ -127,18 +121,6 @@ impl Pins {
         self.cursors.clear();
     }
 
-    pub(super) fn listen(&mut self, channel: String) {
-        self.channels.insert(channel);
-    }
-
-    pub(super) fn unlisten(&mut self, channel: &str) {
-        self.channels.remove(channel);
-    }
-
-    pub(super) fn unlisten_all(&mut self) {
-        self.channels.clear();
-    }
-
     pub(super) fn prepare(&mut self, name: String) {
         self.prepared.insert(name);
     }
@@ -156,11 +138,11 @@ impl Pins {
     }
 
     /// What a rollback brings back.
-    pub(super) fn transactional(&self) -> (BTreeSet<String>, BTreeSet<String>) {
-        (self.cursors.clone(), self.channels.clone())
+    pub(super) fn held_cursors(&self) -> HeldCursors {
+        HeldCursors(self.cursors.clone())
     }
 
-    pub(super) fn restore(&mut self, (cursors, channels): (BTreeSet<String>, BTreeSet<String>)) {
-        (self.cursors, self.channels) = (cursors, channels);
+    pub(super) fn restore(&mut self, held: HeldCursors) {
+        self.cursors = held.0;
     }
 }

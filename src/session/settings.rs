@@ -259,6 +259,18 @@ impl Ledger {
         self.current = Arc::clone(&self.startup);
     }
 
+    /// How many savepoints there are.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.savepoints.len()
+    }
+
+    /// How many savepoints there were when `name` was made; `None` when there is no such savepoint.
+    #[must_use]
+    pub fn depth_of(&self, name: &str) -> Option<usize> {
+        self.savepoints.iter().rposition(|(entry, _)| entry == name)
+    }
+
     /// SAVEPOINT.
     pub fn savepoint(&mut self, name: String) {
         self.savepoints.push((name, Arc::clone(&self.current)));
@@ -266,14 +278,14 @@ impl Ledger {
 
     /// RELEASE.
     pub fn release(&mut self, name: &str) {
-        if let Some(index) = self.savepoints.iter().rposition(|(entry, _)| entry == name) {
+        if let Some(index) = self.depth_of(name) {
             self.savepoints.truncate(index);
         }
     }
 
     /// ROLLBACK TO: the savepoint itself stays.
     pub fn rollback_to(&mut self, name: &str) {
-        if let Some(index) = self.savepoints.iter().rposition(|(entry, _)| entry == name) {
+        if let Some(index) = self.depth_of(name) {
             self.current = Arc::clone(&self.savepoints[index].1);
             self.savepoints.truncate(index + 1);
         }

@@ -134,6 +134,8 @@ pub enum Command {
     CloseAll,
     /// `LISTEN channel`.
     Listen(String),
+    /// `LISTEN` of a name that this reader does not know how to read: `U&"…"`, or bytes that are not UTF-8.
+    ListenUnread,
     /// `UNLISTEN channel`.
     Unlisten(String),
     /// `UNLISTEN *`.
@@ -202,9 +204,20 @@ fn parse_statement(cursor: Cursor<'_>) -> Parsed {
     let mut set_configs = if is_query(cursor) { set_config::calls(cursor).0 } else { Vec::new() };
     let command = match understand(cursor, &mut set_configs) {
         Some(command) if cursor.is_sound() => command,
+        _ if listens_unread(cursor) => Command::ListenUnread,
         _ => Command::Other,
     };
     Parsed { command, set_configs }
+}
+
+/// Whether a LISTEN names its channel in a way that PostgreSQL reads and this reader does not.
+fn listens_unread(mut cursor: Cursor<'_>) -> bool {
+    if !cursor.word("listen") {
+        return false;
+    }
+    let Some(name) = cursor.peek() else { return false };
+    let bytes = name.bytes(cursor.text());
+    bytes.starts_with(b"U&\"") || bytes.starts_with(b"u&\"") || std::str::from_utf8(bytes).is_err()
 }
 
 /// Words that begin a statement which `parse` may tell apart.
@@ -286,7 +299,8 @@ fn of_objects(word: &str, mut cursor: Cursor<'_>) -> Option<Command> {
         "declare" => declare(cursor),
         "close" if cursor.word("all") => cursor.end(Command::CloseAll),
         "close" => cursor.name().and_then(|name| cursor.end(Command::Close(name))),
-        "listen" => cursor.name().and_then(|name| cursor.end(Command::Listen(name))),
+        // PostgreSQL refuses an empty name.
+        "listen" => cursor.name().filter(|name| !name.is_empty()).and_then(|name| cursor.end(Command::Listen(name))),
         "unlisten" if cursor.mark("*") => cursor.end(Command::UnlistenAll),
         "unlisten" => cursor.name().and_then(|name| cursor.end(Command::Unlisten(name))),
         "load" => Some(Command::Load),
@@ -431,6 +445,10 @@ mod tests {
             ("close all", Command::CloseAll),
             ("close c", Command::Close("c".into())),
             ("listen Ch", Command::Listen("ch".into())),
+            ("listen U&\"\\0061\"", Command::ListenUnread),
+            ("listen 'a'", Command::Other),
+            ("listen a b", Command::Other),
+            ("listen \"\"", Command::Other),
             ("unlisten *", Command::UnlistenAll),
             ("unlisten \"Ch\"", Command::Unlisten("Ch".into())),
             ("load 'x'", Command::Load),

@@ -7,8 +7,8 @@ use super::command::{self, FIRST_WORDS};
 use super::scan::Token;
 use super::split::{Cursor, statements};
 
-/// Calls that leave something behind in the session.
-const CALLS: [(&str, Effects); 10] = [
+/// Calls that leave something behind in the session, or ask what is there.
+const CALLS: [(&str, Effects); 11] = [
     ("pg_advisory_lock", Effects::ADVISORY_LOCK),
     ("pg_advisory_lock_shared", Effects::ADVISORY_LOCK),
     ("pg_try_advisory_lock", Effects::ADVISORY_LOCK),
@@ -19,6 +19,7 @@ const CALLS: [(&str, Effects); 10] = [
     ("setseed", Effects::SESSION_STATE),
     ("currval", Effects::SEQUENCES),
     ("lastval", Effects::SEQUENCES),
+    ("pg_listening_channels", Effects::CHANNELS),
 ];
 
 /// The effects of all statements of `text`.
@@ -98,6 +99,9 @@ fn first_word(text: &[u8], tokens: &[Token]) -> Effects {
     if is("discard") {
         return Effects::COMMANDS.with(Effects::DROP).with(Effects::ADVISORY_UNLOCK);
     }
+    if is("listen") {
+        return Effects::COMMANDS.with(Effects::LISTEN);
+    }
     if FIRST_WORDS.into_iter().any(is) { Effects::COMMANDS } else { Effects::default() }
 }
 
@@ -134,6 +138,9 @@ mod tests {
             ("select 'do', $$ create temp table t () $$", none),
             ("explain analyze create temp table t as select 1", Effects::TEMPORARY),
             ("select lastval()", Effects::SEQUENCES),
+            ("select 1; listen a", Effects::COMMANDS.with(Effects::LISTEN)),
+            ("unlisten a", Effects::COMMANDS),
+            ("select * from pg_listening_channels()", Effects::CHANNELS),
             ("explain select set_config('a','b',false)", Effects::SET_CONFIG_OPAQUE),
             ("prepare p as select set_config('a','b',false)", Effects::COMMANDS.with(Effects::SET_CONFIG_OPAQUE)),
             ("create view v as select set_config('a','b',false)", Effects::DDL),

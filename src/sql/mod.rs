@@ -95,9 +95,12 @@ impl Effects {
     pub const RESHAPES: Self = Self(1 << 8);
     /// Asks what the session did with sequences (`currval`, `lastval`).
     pub const SEQUENCES: Self = Self(1 << 9);
-
     /// Changes what new sessions begin with (`ALTER ROLE | DATABASE … SET | RESET`).
     pub const DEFAULTS: Self = Self(1 << 10);
+    /// Listens to a channel (LISTEN).
+    pub const LISTEN: Self = Self(1 << 11);
+    /// Asks which channels the session listens to (`pg_listening_channels`).
+    pub const CHANNELS: Self = Self(1 << 12);
 
     /// Both sets together.
     #[must_use]

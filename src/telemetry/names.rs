@@ -99,6 +99,13 @@ metrics! {
     SAMPLER_WAITS: Counter Count "howdah_sampler_waits_total" "Reads that waited for a replica to catch up.";
     SAMPLER_TIMEOUTS: Counter Count "howdah_sampler_timeouts_total" "Reads that waited in vain (routing.wait) and went to the primary.";
 
+    LISTENING: Gauge Count "howdah_listening_connections" "1 when a connection listens in the database for its clients.";
+    LISTENING_CHANNELS: Gauge Count "howdah_listening_channels" "Channels that clients listen to.";
+    LISTENING_CLIENTS: Gauge Count "howdah_listening_clients" "Clients that listen (LISTEN).";
+    NOTIFICATIONS: Counter Count "howdah_notifications_total" "Notifications that came for clients that listen.";
+    NOTIFY_OVERFLOWS: Counter Count "howdah_notify_overflows_total" "Clients that were let go because too many notifications waited for them (limits.notify_queue).";
+    NOTIFY_LOSSES: Counter Count "howdah_notify_losses_total" "Listening connections that were lost: their clients may have missed notifications, and were told.";
+
     ROUTED: Counter Count "howdah_routed_statements_total" "Statements by target and the reason for it.";
     RETRIES: Counter Count "howdah_retries_total" "Statements that were repeated elsewhere unseen, by cause.";
     CANCELS: Counter Count "howdah_cancels_total" "Cancel requests by outcome.";

@@ -98,6 +98,16 @@ impl Page {
         self.counter(names::SAMPLES, &[name], cluster.samples);
         self.counter(names::SAMPLER_WAITS, &[name], cluster.sampler_waits);
         self.counter(names::SAMPLER_TIMEOUTS, &[name], cluster.sampler_timeouts);
+        self.counter(names::NOTIFICATIONS, &[name], cluster.notifications);
+        self.counter(names::NOTIFY_OVERFLOWS, &[name], cluster.notify_overflows);
+        self.counter(names::NOTIFY_LOSSES, &[name], cluster.notify_losses);
+        for listener in &cluster.listeners {
+            let labels: Labels<'_> =
+                &[name, ("database", listener.database.as_str()), ("encoding", listener.encoding.as_str())];
+            self.gauge(names::LISTENING, labels, f64::from(listener.connection.is_ok()));
+            self.gauge(names::LISTENING_CHANNELS, labels, count(listener.channels));
+            self.gauge(names::LISTENING_CLIENTS, labels, count(listener.clients));
+        }
         for node in &cluster.nodes {
             let labels: Labels<'_> = &[name, ("node", node.name.as_str())];
             self.gauge(names::NODE_UP, labels, f64::from(node.health == Health::Up));
@@ -221,7 +231,7 @@ mod tests {
 
     use super::super::snapshot::tests::{empty, pool};
     use super::*;
-    use crate::telemetry::snapshot::{Clients, Node, Pins, Routed};
+    use crate::telemetry::snapshot::{Clients, Listener, Node, Pins, Routed};
     use crate::types::{Lsn, Timeline};
 
     fn check(snapshot: &Snapshot, present: &[&str]) {
@@ -265,6 +275,16 @@ mod tests {
             samples: 11,
             sampler_waits: 12,
             sampler_timeouts: 13,
+            listeners: vec![Listener {
+                database: "app".into(),
+                encoding: "UTF8".to_owned(),
+                connection: Ok(("pg1".into(), 4711)),
+                channels: 14,
+                clients: 15,
+            }],
+            notifications: 16,
+            notify_overflows: 17,
+            notify_losses: 18,
         });
         snapshot
     }
@@ -287,6 +307,9 @@ mod tests {
                 "howdah_errors_total{class=\"25\"} 6",
                 "howdah_cluster_has_primary{cluster=\"main\"} 1",
                 "howdah_sampler_samples_total{cluster=\"main\"} 11",
+                "howdah_listening_connections{cluster=\"main\",database=\"app\",encoding=\"UTF8\"} 1",
+                "howdah_listening_clients{cluster=\"main\",database=\"app\",encoding=\"UTF8\"} 15",
+                "howdah_notify_losses_total{cluster=\"main\"} 18",
                 "howdah_node_up{cluster=\"main\",node=\"pg2\"} 1",
                 "howdah_node_role{cluster=\"main\",node=\"pg2\",role=\"replica\"} 1",
                 "howdah_node_role{cluster=\"main\",node=\"pg2\",role=\"primary\"} 0",

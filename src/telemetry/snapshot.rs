@@ -72,6 +72,29 @@ pub struct Cluster {
     pub sampler_waits: u64,
     /// Reads that waited in vain and went to the primary.
     pub sampler_timeouts: u64,
+    /// Connections that listen for clients.
+    pub listeners: Vec<Listener>,
+    /// Notifications that they brought.
+    pub notifications: u64,
+    /// Clients that were let go because too many waited for them (`limits.notify_queue`).
+    pub notify_overflows: u64,
+    /// Listening connections that were lost while somebody listened.
+    pub notify_losses: u64,
+}
+
+/// What listens in one database for all of its clients that have one encoding.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The database, as servers call it.
+    pub database: DatabaseName,
+    /// The encoding.
+    pub encoding: String,
+    /// The node and the server process that its connection leads to; an error says why there is none.
+    pub connection: Result<(NodeName, i32), String>,
+    /// Channels that are listened to.
+    pub channels: u64,
+    /// Clients that listen.
+    pub clients: u64,
 }
 
 /// What a node is, as far as anybody knows.
@@ -293,6 +316,10 @@ pub(crate) mod tests {
             samples: 0,
             sampler_waits: 0,
             sampler_timeouts: 0,
+            listeners: Vec::new(),
+            notifications: 0,
+            notify_overflows: 0,
+            notify_losses: 0,
         }
     }
 

@@ -6,6 +6,7 @@
 mod clients;
 mod config;
 mod databases;
+mod listeners;
 mod lists;
 mod mem;
 mod node_pools;
@@ -30,6 +31,7 @@ pub fn columns(show: Show) -> Vec<Column> {
         Show::Clients => clients::columns(),
         Show::Config => config::COLUMNS.to_vec(),
         Show::Databases => databases::COLUMNS.to_vec(),
+        Show::Listeners => listeners::COLUMNS.to_vec(),
         Show::Lists => lists::COLUMNS.to_vec(),
         Show::Mem => mem::COLUMNS.to_vec(),
         Show::NodePools => node_pools::COLUMNS.to_vec(),
@@ -54,6 +56,7 @@ pub fn rows(show: Show, state: &State) -> Vec<Row> {
         Show::Clients => clients::rows(state),
         Show::Config => config::rows(state),
         Show::Databases => databases::rows(state),
+        Show::Listeners => listeners::rows(state),
         Show::Lists => lists::rows(state),
         Show::Mem => mem::rows(state),
         Show::NodePools => node_pools::rows(state),
@@ -74,7 +77,7 @@ pub fn rows(show: Show, state: &State) -> Vec<Row> {
 /// The text of SHOW HELP.
 pub(super) const HELP: &str = "Console usage
 \tSHOW HELP|VERSION|CONFIG|DATABASES|USERS|POOLS|NODE_POOLS|NODES|CLIENTS|SERVERS
-\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS|LISTS|STATE|MEM|PINS
+\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS|LISTS|STATE|MEM|PINS|LISTENERS
 \tPAUSE [<db>]
 \tRESUME [<db>]
 \tRECONNECT [<db>]

@@ -9,7 +9,7 @@ use super::super::state::{
 use super::*;
 use crate::telemetry::counters::ClientTotals;
 use crate::telemetry::snapshot::tests::{cluster, empty, pool};
-use crate::telemetry::snapshot::{Clients, Health, Node, Pins, Role};
+use crate::telemetry::snapshot::{Clients, Health, Listener, Node, Pins, Role};
 use crate::types::{ClientId, Lsn, ServerId, Timeline};
 
 fn connection(state: Activeness) -> Connection {
@@ -35,7 +35,7 @@ fn client(id: u64, state: Activeness) -> Client {
         wait: Duration::from_micros(2_000_005),
         server: Some(ServerId(9)),
         node: Some("pg1".into()),
-        pins: vec!["temporary", "listen"],
+        pins: vec!["temporary", "prepare"],
     }
 }
 
@@ -55,6 +55,13 @@ pub(in crate::admin) fn sample() -> State {
         timeline: Some(Timeline(4)),
         excluded: "lag".to_owned(),
     });
+    main.listeners.push(Listener {
+        database: "app".into(),
+        encoding: "UTF8".to_owned(),
+        connection: Err("nobody answers".to_owned()),
+        channels: 3,
+        clients: 2,
+    });
     snapshot.clusters.push(main);
     let (mut primary, mut replica) = (pool("pg1", Role::Primary), pool("pg2", Role::Replica));
     primary.stats.xact_count = 100;
@@ -64,7 +71,7 @@ pub(in crate::admin) fn sample() -> State {
     snapshot.pools = vec![primary, replica];
     let stats = ClientTotals { logins: 5, bytes_received: 700, ..ClientTotals::default() };
     snapshot.clients.push(Clients { database: "app".into(), user: "me".into(), stats });
-    snapshot.pins.push(Pins { reason: "listen", current: 1, total: 2 });
+    snapshot.pins.push(Pins { reason: "prepare", current: 1, total: 2 });
     State {
         snapshot,
         period: None,
@@ -219,7 +226,7 @@ fn connections_name_each_other() {
             ("ptr", "c1"),
             ("link", "s9"),
             ("id", "1"),
-            ("pins", "temporary,listen"),
+            ("pins", "temporary,prepare"),
         ],
     );
     check(Show::Servers, 0, &[("ptr", "s9"), ("link", "c1"), ("remote_pid", "4711"), ("close_needed", "1")]);
@@ -229,6 +236,7 @@ fn connections_name_each_other() {
 fn what_is_shown_is_what_is() {
     check(Show::Databases, 0, &[("database", "app_v2"), ("paused", "1"), ("current_connections", "10")]);
     check(Show::Nodes, 0, &[("lag_us", "3000"), ("lsn", "16/28"), ("timeline", "4"), ("xact_count", "20")]);
+    check(Show::Listeners, 0, &[("node", "NULL"), ("channels", "3"), ("clients", "2"), ("error", "nobody answers")]);
     check(Show::Users, 0, &[("pool_size", "7"), ("pool_mode", "NULL"), ("current_client_connections", "2")]);
     check(Show::Mem, 0, &[("memtotal", "81920")]);
     check(Show::State, 0, &[("key", "active"), ("value", "yes")]);
