@@ -13,13 +13,14 @@ use crate::{binaries, ports, tools};
 pub const SLOTS: [&str; 3] = ["pg1", "pg2", "pg3"];
 
 /// Raised when the template changes, so that an old one is not used.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Settings of every node. Durability is off: only the machine's crash could lose anything.
 const SETTINGS: &str = "
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 max_connections = 100
+max_prepared_transactions = 5
 superuser_reserved_connections = 3
 shared_buffers = 32MB
 fsync = off
