@@ -137,6 +137,11 @@ impl Wire {
         }
     }
 
+    /// Ends the connection by a reset, as a machine that lost its power does once it is up again.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().expect("SO_LINGER");
+    }
+
     async fn read_message(&mut self) -> std::io::Result<Message> {
         let (tag, length) = self.read_header().await?;
         let mut body = vec![0; length];

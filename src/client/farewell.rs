@@ -81,6 +81,11 @@ impl Server {
             self.replies.expect(Kind::CopyEnd, Whose::Ours, None);
         }
         if self.replies.is_unsynced() {
+            if !self.replies.is_skipping() {
+                // A Sync alone would commit what its client never did.
+                frontend::put_refused(&mut out);
+                self.replies.expect(Kind::Refused, Whose::Ours, None);
+            }
             frontend::put_sync(&mut out);
             self.replies.expect(Kind::Sync, Whose::Ours, None);
         }

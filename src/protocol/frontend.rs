@@ -149,6 +149,14 @@ pub fn put_object(out: &mut BytesMut, tag: u8, object: Object, name: &[u8]) {
     });
 }
 
+/// An Execute that fails, as no portal has this name: the server rolls back and passes over all up to the next Sync.
+pub fn put_refused(out: &mut BytesMut) {
+    message(out, tag::EXECUTE, |out| {
+        out.put_slice(b"howdah_refused\0");
+        out.put_i32(0);
+    });
+}
+
 /// Appends a Sync.
 pub fn put_sync(out: &mut BytesMut) {
     message(out, tag::SYNC, |_| {});

@@ -10,7 +10,6 @@ use super::carried::Carried;
 use super::observe::{Batch, Plan, Step};
 use super::registry::Statement;
 use super::{Note, Portal, Session, Tx};
-use crate::protocol::backend::message;
 use crate::protocol::error::Report;
 use crate::protocol::frame::{Frame, HEADER};
 use crate::protocol::frontend::{self, Bind, Object, Parse};
@@ -362,12 +361,7 @@ fn unknown_statement(name: &[u8]) -> Report {
 
 /// Has the server fail, so that it rolls back and skips as it would have, and words the error here.
 fn refuse(report: Report, up: &mut Upstream<'_>) {
-    up.out.make(|out| {
-        message(out, tag::EXECUTE, |out| {
-            out.put_slice(b"howdah_refused\0");
-            out.put_i32(0);
-        });
-    });
+    up.out.make(frontend::put_refused);
     up.expect(Kind::Refused, Some(Note::Refused(Box::new(report))));
 }
 
