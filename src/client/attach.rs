@@ -18,7 +18,8 @@ use crate::router::view::needs::Needs;
 use crate::router::view::{Busy, View};
 use crate::router::{self, Ask, Target, Verdict};
 use crate::server::own::OwnError;
-use crate::session::{Work, pins};
+use crate::session::{Plan, Work, pins};
+use crate::sql::WriteReason;
 use crate::sql::classify::ReadOnly;
 use crate::sql::hint::{self, Hint};
 
@@ -266,6 +267,23 @@ impl Client {
         }
     }
 
+    /// Settings that no server lets be made any more can still be taken back: for that, a server as it is will do.
+    pub(super) async fn attach_to_reset(&mut self, error: AttachError, plan: &Plan) -> Result<(), AttachError> {
+        if !matches!(error, AttachError::Relayed(_)) || !plan.only_resets() {
+            return Err(error);
+        }
+        let Some(node) = self.served.cluster.view().primary else { return Err(error) };
+        let busy = self.served.cluster.view().nodes[node].load.begin();
+        let mut lease = self.checkout(node).await.map_err(|error| AttachError::Report(error.report()))?;
+        // What it lacks is what is about to be taken back, or is made before the next statement.
+        let _not_made = self.session.attach(&mut lease.carried);
+        self.hold(
+            Lent { lease, busy, node, ran: Ran::OnPrimary, reason: Reason::Write(WriteReason::Session) },
+            Instant::now(),
+        );
+        Ok(())
+    }
+
     /// Asks the router until it says where, waiting where it says so.
     async fn route(
         &self,
@@ -351,7 +369,8 @@ impl Client {
             }
             // What others have set there may be what cannot be undone: a server without any of it will tell.
             Err(OwnError::Refused(_)) if !lent.lease.carried.settings.is_empty() => AttachError::Lost,
-            Err(OwnError::Refused(body)) => AttachError::Relayed(body),
+            // One message is made whole or not at all: the server is as it was, and the next client's.
+            Err(OwnError::Refused(body)) => return Err(AttachError::Relayed(body)),
             Err(OwnError::Lost | OwnError::Timeout) => {
                 self.served.cluster.suspect(lent.node);
                 if lent.ran == Ran::OnReplica {

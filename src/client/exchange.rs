@@ -76,7 +76,9 @@ impl Client {
         } else {
             Ok(())
         };
-        if let Err(error) = attached {
+        if let Err(error) = attached
+            && let Err(error) = Box::pin(self.attach_to_reset(error, &plan)).await
+        {
             return Box::pin(self.refuse(error, until)).await;
         }
         if standing == Standing::Detached && self.session.must_forget_sequences(&plan) {

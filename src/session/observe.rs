@@ -80,6 +80,17 @@ impl Plan {
     pub fn new(standing: Standing) -> Self {
         Self { standing, ..Self::default() }
     }
+
+    /// Whether it takes settings back and does nothing else.
+    #[must_use]
+    pub fn only_resets(&self) -> bool {
+        // Statements that do nothing to the session are not taken apart: there may be a text and none here.
+        let resets = |step: &Step| match step {
+            Step::Query { statements, .. } => !statements.is_empty() && statements.iter().all(Parsed::is_reset),
+            Step::Parse(_) | Step::Pass => false,
+        };
+        !self.steps.is_empty() && self.steps.iter().all(resets)
+    }
 }
 
 /// What a batch asks of a server.

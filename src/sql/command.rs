@@ -154,6 +154,18 @@ pub struct Parsed {
     pub set_configs: Vec<Command>,
 }
 
+impl Parsed {
+    /// Whether it takes settings back, and does nothing else.
+    #[must_use]
+    pub const fn is_reset(&self) -> bool {
+        match &self.command {
+            Command::Reset(_) | Command::ResetAll | Command::DiscardAll => true,
+            Command::Set { value, .. } => value.is_none(),
+            _ => false,
+        }
+    }
+}
+
 /// The statements of `text` in order. What is not understood is [`Command::Other`]: the server judges it.
 #[must_use]
 pub fn parse(text: &[u8]) -> Vec<Parsed> {

@@ -1,0 +1,409 @@
+//! Traps that poolers have fallen into: odd verifiers and errors, servers that refuse, and settings that cannot be made.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation is how a test fails")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use howdah_integration::Howdah;
+use howdah_integration::session::{Login, eventually, rows};
+use howdah_integration::suite::{self, Env, Subject};
+use howdah_integration::tools::psql;
+use howdah_integration::wire::{self, Message, Wire, error_code};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_postgres::Client;
+
+fn main() -> std::process::ExitCode {
+    suite::main(
+        Subject::Howdah,
+        &ONE_SERVER,
+        howdah_integration::checks![
+            salts_of_32_bytes,
+            errors_without_sqlstate_are_relayed,
+            refused_logins_say_what_the_server_said,
+            servers_that_do_not_answer_are_given_up,
+            clusters_that_are_not_there_are_given_up,
+            a_role_that_was_revoked_is_not_replaced,
+            a_parameter_that_was_revoked_is_not_replaced,
+            statements_run_under_their_own_settings,
+        ],
+    )
+}
+
+const ONE_SERVER: [(&str, &str); 3] = [("pool.size", "1"), ("workers", "1"), ("routing.reads", "primary")];
+
+/// Longest time for what must not take until `pool.wait_timeout` (30 s).
+const SOON: Duration = Duration::from_secs(15);
+
+/// A verifier of `salted-secret` whose salt is 32 bytes long; PostgreSQL makes salts of 16, and takes any.
+const LONG_SALT: &str = "SCRAM-SHA-256$4096:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\
+                         $2+RWhOurBqUqMAlgZcRT2I5tsLvODL0xsK49rzvDaMU=:SILRL/MfwO4cpsX20XRQwf7dMiDRTWWGzu/O0EKjiA8=";
+
+/// The users of every configuration, and more.
+fn users_and(more: &str) -> String {
+    format!("[{{name: app, password: app-secret}}, {{name: howdah, password: howdah-secret}}, {more}]")
+}
+
+async fn salts_of_32_bytes(env: &Env) {
+    let primary = env.cluster.primary();
+    primary.query(&format!("CREATE ROLE salted LOGIN PASSWORD '{LONG_SALT}'")).await;
+    env.cluster.caught_up(primary).await;
+    let login = |port| Login { user: "salted".into(), password: "salted-secret".into(), ..Login::app(port) };
+    login(primary.port).connect().await.expect("PostgreSQL takes the verifier");
+    for (password, why) in [("salted-secret", "Howdah's own proof"), (LONG_SALT, "the client's proof")] {
+        let users = users_and(&format!("{{name: salted, password: '{password}'}}"));
+        let howdah = Howdah::start(&env.cluster, &[("users", &users)]).await;
+        let client = login(howdah.port).connect().await.expect(why);
+        assert_eq!(rows(&client, "SELECT current_user").await.unwrap()[0][0].as_deref(), Some("salted"), "{why}");
+        let wrong = Login { password: "guess".into(), ..login(howdah.port) };
+        assert_eq!(wrong.connect().await.unwrap_err().code().unwrap().code(), "28P01", "{why}");
+    }
+}
+
+// === A PostgreSQL that misbehaves ===
+
+/// What happens to logins of the application's user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    /// They go through.
+    Honest,
+    /// The postmaster cannot fork, which it says in the words of protocol 2.
+    CannotFork,
+    /// There is no answer.
+    Silent,
+}
+
+/// Stands before a PostgreSQL, takes the SQLSTATE from errors that say "no code", and has its moods.
+struct Trickster {
+    port: u16,
+    mood: Arc<Mutex<Mood>>,
+}
+
+impl Trickster {
+    async fn before(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mood = Arc::new(Mutex::new(Mood::Honest));
+        let trickster = Self { port: listener.local_addr().unwrap().port(), mood: Arc::clone(&mood) };
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let mood = Arc::clone(&mood);
+                tokio::spawn(async move {
+                    // Either side may hang up at any time.
+                    let _ended = pass(client, port, &mood).await;
+                });
+            }
+        });
+        trickster
+    }
+
+    fn is(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+}
+
+async fn pass(mut client: TcpStream, port: u16, mood: &Mutex<Mood>) -> std::io::Result<()> {
+    let mut startup = vec![0; 4];
+    client.read_exact(&mut startup).await?;
+    startup.resize(u32::from_be_bytes(startup[..4].try_into().unwrap()) as usize, 0);
+    client.read_exact(&mut startup[4..]).await?;
+    let is_apps = startup.windows(9).any(|window| window == b"user\0app\0");
+    let mood = if is_apps { *mood.lock().unwrap() } else { Mood::Honest };
+    match mood {
+        Mood::Honest => {}
+        Mood::CannotFork => {
+            return client.write_all(b"Ecould not fork new process for connection: Out of memory\n\0").await;
+        }
+        Mood::Silent => return client.read_to_end(&mut Vec::new()).await.map(drop),
+    }
+    let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+    server.write_all(&startup).await?;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let there = tokio::spawn(async move {
+        let _ended = tokio::io::copy(&mut from_client, &mut to_server).await;
+    });
+    loop {
+        let Ok(tag) = from_server.read_u8().await else { break };
+        let mut body = vec![0; from_server.read_u32().await? as usize - 4];
+        from_server.read_exact(&mut body).await?;
+        if tag == b'E' && body.windows(7).any(|window| window == b"no code") {
+            body = without_code(&body);
+        }
+        to_client.write_all(&wire::message(tag, &body)).await?;
+    }
+    there.abort();
+    Ok(())
+}
+
+/// The body of an ErrorResponse without its field C.
+fn without_code(body: &[u8]) -> Vec<u8> {
+    body.split_inclusive(|byte| *byte == 0).filter(|field| field[0] != b'C').collect::<Vec<_>>().concat()
+}
+
+/// A Howdah whose only node is the trickster's.
+async fn howdah_behind(env: &Env, trickster: &Trickster) -> Howdah {
+    let nodes = format!("[{{name: pg1, address: '127.0.0.1:{}'}}]", trickster.port);
+    let overrides = [("clusters.main.nodes", nodes.as_str()), ("clusters.main.tls.mode", "disable")];
+    Howdah::start(&env.cluster, &[&ONE_SERVER[..], &overrides, &[("pool.connect_timeout", "1s")]].concat()).await
+}
+
+async fn errors_without_sqlstate_are_relayed(env: &Env) {
+    const FAILS: &str = "SELECT 'no code'::int";
+    let error = |messages: &[Message]| messages.iter().find(|message| message.tag == b'E').unwrap().body.clone();
+    let mut direct = Wire::connect(&Login::app(env.cluster.primary().port)).await;
+    let expected = without_code(&error(&direct.query(FAILS).await));
+    let trickster = Trickster::before(env.cluster.primary().port).await;
+    let howdah = howdah_behind(env, &trickster).await;
+    let login = Login::app(howdah.port);
+    let mut client = Wire::connect(&login).await;
+    for _ in 0..2 {
+        assert_eq!(error(&client.query(FAILS).await), expected);
+        client.query("BEGIN").await;
+        assert_eq!(error(&client.query(FAILS).await), expected);
+        assert_eq!(error_code(&client.query("SELECT 1").await).as_deref(), Some("25P02"));
+        assert_eq!(error_code(&client.query("ROLLBACK").await), None);
+    }
+    // At Parse, and at Bind: a statement that is known remains so.
+    client.send(&[wire::parse("fails", FAILS, &[]), wire::sync()].concat()).await;
+    assert_eq!(error(&client.until_ready().await), expected);
+    client.send(&[wire::parse("s", "SELECT $1::int", &[]), wire::sync()].concat()).await;
+    assert_eq!(error_code(&client.until_ready().await), None);
+    for (value, fails) in [("no code", true), ("1", false), ("no code", true), ("2", false)] {
+        let bind = [wire::bind("", "s", &[Some(value)]), wire::execute("", 0), wire::sync()];
+        client.send(&bind.concat()).await;
+        let answer = client.until_ready().await;
+        assert_eq!(answer.iter().any(|message| message.tag == b'E'), fails, "{value}");
+        assert!(fails || wire::first_column(&answer) == [value], "{value}");
+    }
+    let said = psql(&login, &format!("{FAILS}; SELECT 'goes on';")).await;
+    assert!(said.err.contains("no code") && said.out.contains("goes on"), "{said:?}");
+    // At a login to the server.
+    let refused = psql(&login.database("no code"), "SELECT 1").await;
+    assert!(refused.err.contains("database \"no code\" does not exist"), "{refused:?}");
+}
+
+// === Servers that refuse ===
+
+async fn refused_logins_say_what_the_server_said(env: &Env) {
+    let primary = env.cluster.primary();
+    primary.query("CREATE ROLE crowded LOGIN PASSWORD 'x' CONNECTION LIMIT 0").await;
+    primary.query("CREATE ROLE barred NOLOGIN PASSWORD 'x'").await;
+    primary.query("CREATE ROLE outsider LOGIN PASSWORD 'x'").await;
+    primary.query("CREATE DATABASE closed").await;
+    primary.query("ALTER DATABASE closed ALLOW_CONNECTIONS false").await;
+    primary.query("CREATE DATABASE guarded").await;
+    primary.query("REVOKE CONNECT ON DATABASE guarded FROM public").await;
+    let names = ["crowded", "barred", "stranger", "outsider"];
+    let users = users_and(&names.map(|name| format!("{{name: {name}, password: x}}")).join(", "));
+    let howdah = Howdah::start(&env.cluster, &[&ONE_SERVER[..], &[("users", &users)]].concat()).await;
+    for (user, database) in [
+        ("crowded", "app"),
+        ("barred", "app"),
+        ("stranger", "app"),
+        ("outsider", "closed"),
+        ("outsider", "guarded"),
+        ("outsider", "nowhere"),
+    ] {
+        let said = async |port| {
+            let login = Login { user: user.into(), password: "x".into(), ..Login::app(port) }.database(database);
+            let refused = tokio::time::timeout(SOON, login.connect()).await.expect("nobody hangs").unwrap_err();
+            let refused = refused.as_db_error().unwrap_or_else(|| panic!("{user} on {database}: {refused:?}"));
+            format!("{} {} {}", refused.severity(), refused.code().code(), refused.message())
+        };
+        let expected = said(primary.port).await;
+        // Again: what follows a failure at once is told the same.
+        for _ in 0..2 {
+            assert_eq!(said(howdah.port).await, expected, "{user} on {database}");
+        }
+    }
+    rows(&Login::app(howdah.port).connect().await.unwrap(), "SELECT 1").await.expect("others are served");
+}
+
+async fn servers_that_do_not_answer_are_given_up(env: &Env) {
+    let trickster = Trickster::before(env.cluster.primary().port).await;
+    let howdah = howdah_behind(env, &trickster).await;
+    let login = Login::app(howdah.port);
+    let first = login.connect().await.unwrap();
+    let pid = rows(&first, "SELECT pg_backend_pid()").await.unwrap()[0][0].clone().unwrap();
+    for mood in [Mood::CannotFork, Mood::Silent] {
+        trickster.is(mood);
+        let end =
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid} OR usename = 'app'");
+        env.cluster.primary().query(&end).await;
+        // Those who are here and those who come, three at a time for one server.
+        let here = async {
+            let refused = rows(&first, "SELECT 1").await.expect_err("no server comes");
+            assert!(refused.as_db_error().is_some(), "{mood:?}: {refused:?}");
+        };
+        let new = || refused(login.clone().database("template1"), mood);
+        let all = async { tokio::join!(here, new(), new(), new()) };
+        tokio::time::timeout(SOON, all).await.unwrap_or_else(|_| panic!("{mood:?}: nobody hangs"));
+    }
+    trickster.is(Mood::Honest);
+    eventually("all is well again", SOON, async || rows(&first, "SELECT 1").await.is_ok()).await;
+}
+
+/// A new client hears of it at its login, or with its first statement when the pool has greeted others before.
+async fn refused(login: Login, mood: Mood) {
+    let refused = match login.connect().await {
+        Ok(client) => rows(&client, "SELECT 1").await.expect_err("no server comes"),
+        Err(refused) => refused,
+    };
+    assert!(refused.as_db_error().is_some(), "{mood:?}: {refused:?}");
+}
+
+async fn clusters_that_are_not_there_are_given_up(env: &Env) {
+    // One port where nobody listens, and one where nobody accepts.
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    for (port, why) in [(closed, "nobody listens"), (deaf.local_addr().unwrap().port(), "nobody accepts")] {
+        let nodes = format!("[{{name: pg1, address: '127.0.0.1:{port}'}}]");
+        let howdah = Howdah::spawn(
+            &env.cluster,
+            &[
+                ("clusters.main.nodes", &nodes),
+                ("clusters.main.monitor.timeout", "500ms"),
+                ("clusters.main.hold", "1s"),
+            ],
+        );
+        eventually("Howdah listens", SOON, async || TcpStream::connect(("127.0.0.1", howdah.port)).await.is_ok()).await;
+        let connecting = tokio::time::timeout(SOON, Login::app(howdah.port).connect()).await;
+        let refused = connecting.unwrap_or_else(|_| panic!("{why}: nobody hangs")).unwrap_err();
+        let code = refused.code().map(tokio_postgres::error::SqlState::code);
+        assert_eq!(code, Some("57P03"), "{why}: {refused:?}");
+    }
+}
+
+// === Settings that cannot be made ===
+
+/// A table of what statements were to run under and what they ran under.
+async fn seen(env: &Env, more: &str) {
+    let sql = "DROP TABLE IF EXISTS seen; CREATE TABLE seen (wanted text, got text); GRANT ALL ON seen TO public;";
+    env.cluster.primary().query_in("app", &format!("{sql} GRANT USAGE ON SCHEMA public TO public; {more}")).await;
+}
+
+/// Panics unless all of `count` statements ran under what they were to.
+async fn assert_seen(env: &Env, count: u64) {
+    let sql = "SELECT count(*), string_agg(wanted || ' but ' || got, ', ') FILTER (WHERE wanted <> got) FROM seen";
+    let found = env.cluster.primary().query_in("app", sql).await;
+    assert_eq!(found[0], [Some(count.to_string()), None]);
+}
+
+/// Has the pool's only server taken by another client.
+async fn elsewhere(other: &Client) {
+    rows(other, "SELECT 1").await.unwrap();
+}
+
+/// What a client was promised (`wanted`, shown by `expression`) and cannot be given any more is refused each time, and the
+/// statement does not run.
+async fn assert_never_under_another(env: &Env, client: &Client, other: &Client, wanted: &str, expression: &str) {
+    let insert = format!("INSERT INTO seen VALUES ('{wanted}', {expression})");
+    for sql in [insert.clone(), format!("SELECT 1; {insert}"), insert.clone()] {
+        elsewhere(other).await;
+        let refused = rows(client, &sql).await.expect_err("the right is gone");
+        assert_eq!(refused.code().unwrap().code(), "42501", "{refused:?}");
+    }
+    elsewhere(other).await;
+    let prepared = client.execute(&insert, &[]).await.expect_err("the right is gone");
+    assert_eq!(prepared.code().unwrap().code(), "42501", "{prepared:?}");
+    assert_seen(env, 1).await;
+}
+
+async fn a_role_that_was_revoked_is_not_replaced(env: &Env) {
+    env.cluster
+        .primary()
+        .query("DROP ROLE IF EXISTS for_a_while; CREATE ROLE for_a_while; GRANT for_a_while TO app")
+        .await;
+    seen(env, "").await;
+    let client = env.app().connect().await.unwrap();
+    let other = env.app().connect().await.unwrap();
+    rows(&client, "SET ROLE for_a_while").await.unwrap();
+    elsewhere(&other).await;
+    rows(&client, "INSERT INTO seen VALUES ('for_a_while', current_user)").await.unwrap();
+    elsewhere(&other).await;
+    env.cluster.primary().query("REVOKE for_a_while FROM app").await;
+    assert_never_under_another(env, &client, &other, "for_a_while", "current_user").await;
+    // The client can help itself.
+    rows(&client, "RESET ROLE").await.unwrap();
+    elsewhere(&other).await;
+    rows(&client, "INSERT INTO seen VALUES ('app', current_user)").await.unwrap();
+    rows(&other, "INSERT INTO seen VALUES ('app', current_user)").await.unwrap();
+    assert_seen(env, 3).await;
+}
+
+async fn a_parameter_that_was_revoked_is_not_replaced(env: &Env) {
+    let primary = env.cluster.primary();
+    if primary.scalar("SELECT current_setting('server_version_num')::int < 150000").await == "t" {
+        eprintln!("rights to parameters came with PostgreSQL 15");
+        return;
+    }
+    primary.query("GRANT SET ON PARAMETER track_functions TO app").await;
+    seen(env, "").await;
+    let client = env.app().connect().await.unwrap();
+    let other = env.app().connect().await.unwrap();
+    let insert = |wanted| format!("INSERT INTO seen VALUES ('{wanted}', current_setting('track_functions'))");
+    rows(&client, "SET track_functions = 'all'").await.unwrap();
+    elsewhere(&other).await;
+    rows(&client, &insert("all")).await.unwrap();
+    // The server has what its next client cannot undo.
+    primary.query("REVOKE SET ON PARAMETER track_functions FROM app").await;
+    elsewhere(&other).await;
+    let expression = "current_setting('track_functions')";
+    assert_never_under_another(env, &client, &other, "all", expression).await;
+    rows(&other, &insert("none")).await.unwrap();
+    // The right comes back, and with it what was promised.
+    primary.query("GRANT SET ON PARAMETER track_functions TO app").await;
+    rows(&client, &insert("all")).await.unwrap();
+    rows(&other, &insert("none")).await.unwrap();
+    assert_seen(env, 4).await;
+}
+
+/// Clients that differ in everything and change it all the time, on one server.
+async fn statements_run_under_their_own_settings(env: &Env) {
+    const CLIENTS: usize = 6;
+    const ROUNDS: usize = 30;
+    let roles: Vec<String> = (0..CLIENTS).map(|n| format!("role_{n}")).collect();
+    for role in &roles {
+        env.cluster.primary().query(&format!("CREATE ROLE {role}; GRANT {role} TO app")).await;
+    }
+    let schemas: String = (0..CLIENTS).map(|n| format!("CREATE SCHEMA place_{n} AUTHORIZATION app;")).collect();
+    seen(env, &schemas).await;
+    let clients = roles.iter().enumerate().map(|(number, role)| {
+        let login = env.app();
+        async move {
+            let client = login.connect().await.unwrap();
+            for round in 0..ROUNDS {
+                let place = format!("place_{}", (number + round) % CLIENTS);
+                let role = if round % 3 == 0 { "app" } else { role };
+                let memory = format!("{}MB", 5 + (number + round) % 7);
+                let settings = format!("SET search_path = {place}, public; SET ROLE {role}");
+                rows(&client, &settings).await.unwrap();
+                let changes: &[String] = match round % 4 {
+                    0 => &[format!("SET work_mem = '{memory}'")],
+                    1 => &[format!(
+                        "BEGIN; SET work_mem = '{memory}'; SAVEPOINT s; SET ROLE none; ROLLBACK TO s; COMMIT"
+                    )],
+                    2 => &[format!("SELECT set_config('work_mem', '{memory}', false)")],
+                    _ => &[format!("SET work_mem = '{memory}'"), "BEGIN; SET search_path = nowhere; ROLLBACK".into()],
+                };
+                for change in changes {
+                    rows(&client, change).await.unwrap();
+                }
+                let wanted = format!("{place}, public {role} {memory}");
+                let got = "current_setting('search_path') || ' ' || current_user || ' ' || current_setting('work_mem')";
+                rows(&client, &format!("INSERT INTO public.seen VALUES ('{wanted}', {got})")).await.unwrap();
+                client.execute(&format!("INSERT INTO public.seen VALUES ($1, {got})"), &[&wanted]).await.unwrap();
+                if round == ROUNDS / 2 {
+                    // What a path names may go; the path stays.
+                    rows(&client, &format!("RESET ROLE; DROP SCHEMA IF EXISTS place_{number}")).await.unwrap();
+                }
+            }
+        }
+    });
+    futures_util::future::join_all(clients).await;
+    assert_seen(env, u64::try_from(2 * CLIENTS * ROUNDS).unwrap()).await;
+}
