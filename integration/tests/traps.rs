@@ -123,8 +123,7 @@ async fn pass(mut client: TcpStream, port: u16, mood: &Mutex<Mood>) -> std::io::
     let there = tokio::spawn(async move {
         let _ended = tokio::io::copy(&mut from_client, &mut to_server).await;
     });
-    loop {
-        let Ok(tag) = from_server.read_u8().await else { break };
+    while let Ok(tag) = from_server.read_u8().await {
         let mut body = vec![0; from_server.read_u32().await? as usize - 4];
         from_server.read_exact(&mut body).await?;
         if tag == b'E' && body.windows(7).any(|window| window == b"no code") {
@@ -238,7 +237,7 @@ async fn servers_that_do_not_answer_are_given_up(env: &Env) {
         };
         let new = || refused(login.clone().database("template1"), mood);
         let all = async { tokio::join!(here, new(), new(), new()) };
-        tokio::time::timeout(SOON, all).await.unwrap_or_else(|_| panic!("{mood:?}: nobody hangs"));
+        Box::pin(tokio::time::timeout(SOON, all)).await.unwrap_or_else(|_| panic!("{mood:?}: nobody hangs"));
     }
     trickster.is(Mood::Honest);
     eventually("all is well again", SOON, async || rows(&first, "SELECT 1").await.is_ok()).await;
@@ -370,8 +369,8 @@ async fn statements_run_under_their_own_settings(env: &Env) {
     for role in &roles {
         env.cluster.primary().query(&format!("CREATE ROLE {role}; GRANT {role} TO app")).await;
     }
-    let schemas: String = (0..CLIENTS).map(|n| format!("CREATE SCHEMA place_{n} AUTHORIZATION app;")).collect();
-    seen(env, &schemas).await;
+    let schemas: Vec<_> = (0..CLIENTS).map(|n| format!("CREATE SCHEMA place_{n} AUTHORIZATION app;")).collect();
+    seen(env, &schemas.concat()).await;
     let clients = roles.iter().enumerate().map(|(number, role)| {
         let login = env.app();
         async move {

@@ -77,9 +77,9 @@ impl Client {
             Ok(())
         };
         if let Err(error) = attached
-            && let Err(error) = Box::pin(self.attach_to_reset(error, &plan)).await
+            && let Err(refused) = Box::pin(self.without_settings(error, &plan, until)).await
         {
-            return Box::pin(self.refuse(error, until)).await;
+            return refused;
         }
         if standing == Standing::Detached && self.session.must_forget_sequences(&plan) {
             Box::pin(self.forget_sequences()).await;
@@ -89,10 +89,9 @@ impl Client {
         }
         self.mark_dirty(&plan);
         if (self.is_listening() || plan.effects.has(Effects::LISTEN))
-            && let Err(error) = Box::pin(self.prick_up(&plan)).await
+            && let Err(refused) = Box::pin(self.listen_for(&plan, until)).await
         {
-            Box::pin(self.release_if_free()).await;
-            return Box::pin(self.refuse(error, until)).await;
+            return refused;
         }
         let outcome = match self.relay(&plan, until).await {
             Outcome::Elsewhere { code } => {
@@ -103,9 +102,9 @@ impl Client {
                 }
                 self.mark_dirty(&plan);
                 if self.is_listening()
-                    && let Err(error) = Box::pin(self.prick_up(&plan)).await
+                    && let Err(refused) = Box::pin(self.listen_for(&plan, until)).await
                 {
-                    return Box::pin(self.refuse(error, until)).await;
+                    return refused;
                 }
                 Box::pin(self.relay(&plan, until)).await
             }
@@ -113,6 +112,25 @@ impl Client {
         };
         self.count(started);
         self.settle(outcome, &plan).await
+    }
+
+    /// Goes on without a server that has the client's settings, if the batch can; an error is what came of the refusal.
+    async fn without_settings(&mut self, error: AttachError, plan: &Plan, until: Until) -> Result<(), Result<(), End>> {
+        match self.attach_to_reset(error, plan).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refuse(error, until).await),
+        }
+    }
+
+    /// Listens to what the batch will listen to; an error is what came of the refusal.
+    async fn listen_for(&mut self, plan: &Plan, until: Until) -> Result<(), Result<(), End>> {
+        match self.prick_up(plan).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.release_if_free().await;
+                Err(self.refuse(error, until).await)
+            }
+        }
     }
 
     /// Counts a batch that has run; before its messages are forgotten.
