@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use howdah_integration::session::{Login, eventually, rows};
 use howdah_integration::suite::{self, Env, Subject};
 use howdah_integration::tools::{PGBENCH_SUMS_AGREE, pgbench};
-use howdah_integration::wire::{self, Wire};
+use howdah_integration::wire::{self, Wire, describe};
 use howdah_integration::{Howdah, howdah};
 use tokio::process::Command;
 
@@ -33,6 +33,7 @@ fn main() -> std::process::ExitCode {
             new_logins_see_new_defaults,
             servers_with_the_same_settings_come_first,
             servers_that_leak_are_closed,
+            statement_pooling_has_no_blocks,
         ],
     )
 }
@@ -448,4 +449,32 @@ async fn servers_that_leak_are_closed(env: &Env) {
     }
     rows(&client, "SET work_mem = '2MB'").await.unwrap();
     rows(&client, "SELECT 1").await.unwrap();
+}
+
+/// In statement pooling one message, or one pipeline, is a transaction; nobody keeps a server for longer.
+async fn statement_pooling_has_no_blocks(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[("pool.mode", "statement"), ("pool.size", "1")]).await;
+    let login = Login::app(howdah.port);
+    let words = "transaction blocks not allowed in statement pooling mode";
+    let client = login.connect().await.unwrap();
+    for begin in ["BEGIN", "START TRANSACTION READ ONLY"] {
+        let error = rows(&client, begin).await.unwrap_err();
+        let error = error.as_db_error().unwrap();
+        assert_eq!((error.code().code(), error.message(), error.severity()), ("0A000", words, "ERROR"));
+    }
+    // It goes on, and what it has set and prepared goes with it.
+    rows(&client, "SET work_mem = '1234kB'").await.unwrap();
+    let prepared = client.prepare("SELECT current_setting('work_mem'), $1::int").await.unwrap();
+    let other = login.connect().await.unwrap();
+    assert_eq!(rows(&other, "SHOW work_mem").await.unwrap()[0][0].as_deref(), Some("4MB"));
+    let row = client.query_one(&prepared, &[&7]).await.unwrap();
+    assert_eq!((row.get::<_, String>(0).as_str(), row.get::<_, i32>(1)), ("1234kB", 7));
+    rows(&client, "CREATE TABLE blocks (x int); INSERT INTO blocks VALUES (1); SELECT 1").await.unwrap();
+    // Hidden in a message, it is noticed when it is there: undone, and the client let go.
+    let mut hidden = Wire::connect(&login).await;
+    let heard = hidden.query("SELECT 1; BEGIN; DELETE FROM blocks").await;
+    assert_eq!(wire::first_column(&heard), ["1"]);
+    let last = describe(&hidden.next_or_end().await.unwrap());
+    assert!(last.contains(words) && last.contains("FATAL"), "{last}");
+    assert_eq!(rows(&other, "SELECT count(*) FROM blocks").await.unwrap()[0][0].as_deref(), Some("1"));
 }

@@ -76,6 +76,7 @@ fn pool(pool: &PoolSettings) -> [(&'static str, String); 10] {
     let mode = match pool.mode {
         PoolMode::Session => "session",
         PoolMode::Transaction => "transaction",
+        PoolMode::Statement => "statement",
     };
     [
         ("pool.mode", mode.to_owned()),

@@ -189,6 +189,7 @@ const fn mode(mode: PoolMode) -> &'static str {
     match mode {
         PoolMode::Session => "session",
         PoolMode::Transaction => "transaction",
+        PoolMode::Statement => "statement",
     }
 }
 

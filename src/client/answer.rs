@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::cancel::Key;
 use crate::protocol::backend;
-use crate::protocol::error::Report;
+use crate::protocol::error::{Report, Severity};
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::TransactionStatus;
 
@@ -42,6 +42,13 @@ pub fn server_lost(wrote: Wrote) -> Report {
             "the server closed the connection; whether the transaction took effect is unknown",
         ),
     }
+}
+
+/// A transaction block in statement pooling, in PgBouncer's words.
+pub fn no_blocks(severity: Severity) -> Report {
+    let words = "transaction blocks not allowed in statement pooling mode";
+    let report = Report { severity, ..Report::error(SqlState::FEATURE_NOT_SUPPORTED, words) };
+    report.hint("Set pool.mode to transaction, for this user or database if not for all.")
 }
 
 /// The server hung up before the client's statement was sent to it.

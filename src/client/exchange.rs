@@ -12,7 +12,7 @@ use super::attach::{AttachError, Orders};
 use super::audit::Audit;
 use super::task::{Attachment, Client, End, Held};
 use crate::net::worker;
-use crate::protocol::error::Report;
+use crate::protocol::error::{Report, Severity};
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::relay::{self, Farewell, Hold, Outcome, Until};
@@ -171,7 +171,12 @@ impl Client {
         let objects = FixedState::default().hash_one((self.contents.shape(), self.destination.server_user.as_str()));
         let outlook = Outlook { classifier: &self.services.classifier, catalog: &catalog, objects };
         let batch = Batch { buffer: self.wire.bytes(), frames: &self.frames };
-        self.session.observe(batch, plan, &outlook)
+        let intent = self.session.observe(batch, plan, &outlook);
+        if self.may_have_no_block() && matches!(self.session.tx(), Tx::Deferred(_)) {
+            self.session.go_back_to(Tx::Idle);
+            return Intent::Answer(answer::failed(&answer::no_blocks(Severity::Error), TransactionStatus::Idle));
+        }
+        intent
     }
 
     /// A batch that is not whole cannot be repeated, so it may not be tried on a replica.
@@ -217,7 +222,7 @@ impl Client {
         if self.session.status() != TransactionStatus::Idle || sync_follows {
             // What follows must not run outside the transaction that the client believes in.
             let report: Report = error.into();
-            return Err(End::Told(Report { severity: crate::protocol::error::Severity::Fatal, ..report }));
+            return Err(End::Told(Report { severity: Severity::Fatal, ..report }));
         }
         if let AttachError::Report(report) = &error {
             self.services.counters.errors.record(report.code.0);

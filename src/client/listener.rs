@@ -426,7 +426,7 @@ impl Seed {
         let key = services.cancels.issue(self.minor);
         let pins = match self.destination.pool.mode {
             PoolMode::Session => Pins::for_session_mode(),
-            PoolMode::Transaction => Pins::default(),
+            PoolMode::Transaction | PoolMode::Statement => Pins::default(),
         };
         let session = Session::new(&self.who, Arc::clone(&services.registry), self.settings, self.believed, pins);
         let stats = services.counters.of(&self.arrival.database, &self.arrival.user);

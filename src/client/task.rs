@@ -20,12 +20,12 @@ use super::services::{Current, Served, Services};
 use crate::cancel::Key;
 use crate::cluster::catalog::Contents;
 use crate::cluster::{SessionClock, WriteClock};
-use crate::config::model::{Destination, Limits, User};
+use crate::config::model::{Destination, Limits, PoolMode, User};
 use crate::net::wire::{Filled, Wire};
 use crate::net::worker::Seat;
 use crate::pool::lease::Lease;
 use crate::pool::{CheckoutError, Pool};
-use crate::protocol::error::Report;
+use crate::protocol::error::{Report, Severity};
 use crate::protocol::frame::Frame;
 use crate::protocol::replies::Kind;
 use crate::protocol::sqlstate::SqlState;
@@ -186,6 +186,9 @@ impl Client {
                 Ok(Read::Batch(until)) => {
                     if let Err(end) = self.limited(until).await {
                         return end;
+                    }
+                    if self.may_have_no_block() && self.session.status() != TransactionStatus::Idle {
+                        return End::Told(answer::no_blocks(Severity::Fatal));
                     }
                     self.release_late().await;
                     if self.should_move() {
@@ -353,6 +356,11 @@ impl Client {
         self.current = current;
         self.pools.clear();
         Ok(())
+    }
+
+    /// Whether its pool is one for statements: a transaction of several would keep its server.
+    pub(super) fn may_have_no_block(&self) -> bool {
+        self.destination.pool.mode == PoolMode::Statement
     }
 
     pub(super) const fn is_attached(&self) -> bool {

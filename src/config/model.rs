@@ -262,6 +262,8 @@ pub enum PoolMode {
     Session,
     /// When the transaction ends.
     Transaction,
+    /// The same, and a transaction is one message or pipeline: blocks are refused.
+    Statement,
 }
 
 /// One pool's settings, for one node × database × user.

@@ -349,7 +349,8 @@ const SSL_MODES: &[(&str, SslMode)] = &[
     ("verify-full", SslMode::VerifyFull),
 ];
 
-const POOL_MODES: &[(&str, PoolMode)] = &[("session", PoolMode::Session), ("transaction", PoolMode::Transaction)];
+const POOL_MODES: &[(&str, PoolMode)] =
+    &[("session", PoolMode::Session), ("transaction", PoolMode::Transaction), ("statement", PoolMode::Statement)];
 
 const READS: &[(&str, Reads)] = &[("primary", Reads::Primary), ("replicas", Reads::Replicas), ("any", Reads::Any)];
 
