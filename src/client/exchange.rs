@@ -321,7 +321,8 @@ impl Client {
     async fn forget_sequences(&mut self) {
         let timeout = self.limits().cancel_timeout;
         let Attachment::Lent(held) = &mut self.attachment else { return };
-        if held.lease.carried.last_client != Some(self.info.id) {
+        // What it did there before it wrote elsewhere is not the last that it did.
+        if held.lease.carried.last_client != Some(self.info.id) || self.wrote_on != Some(held.lease.id) {
             // Should it fail, the connection is lost, and the batch with it.
             let _ = held.lease.run_own("DISCARD SEQUENCES", timeout).await;
         }
@@ -331,6 +332,9 @@ impl Client {
     fn after(&mut self, plan: &Plan) {
         if self.session.status() == TransactionStatus::Idle {
             self.info.transactions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if let (true, Attachment::Lent(held)) = (self.dirty, &self.attachment) {
+                self.wrote_on = Some(held.lease.id);
+            }
             self.dirty = false;
         }
         if plan.effects.has(Effects::DDL) {

@@ -452,6 +452,7 @@ impl Seed {
             frames: SmallVec::new(),
             pools: Vec::new(),
             dirty: false,
+            wrote_on: None,
             pending: Effects::default(),
             ear: None,
             stats,

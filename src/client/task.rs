@@ -35,6 +35,7 @@ use crate::router::view::Busy;
 use crate::session::Session;
 use crate::session::parameters::Parameters;
 use crate::sql::Effects;
+use crate::types::ServerId;
 
 /// A server lent to this client.
 #[derive(Debug)]
@@ -109,6 +110,8 @@ pub(super) struct Client {
     pub(super) clock: SessionClock,
     /// Whether the transaction at hand may have changed something.
     pub(super) dirty: bool,
+    /// On which server it was last that it may have moved a sequence.
+    pub(super) wrote_on: Option<ServerId>,
     /// What the transaction at hand does that concerns others when it ends: definitions, defaults.
     pub(super) pending: Effects,
     /// What it listens with, while it does.
