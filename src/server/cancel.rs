@@ -114,33 +114,64 @@ impl Slot {
         }
     }
 
+    fn begin(&self) -> Begun {
+        let mut state = self.lock();
+        match std::mem::take(&mut *state) {
+            State::Running(key) => {
+                *state = State::Canceling(Arc::clone(&key));
+                Begun::Cancel(key)
+            }
+            State::Canceling(key) => {
+                *state = State::Canceling(key);
+                Begun::Already
+            }
+            State::Waiting => Begun::Wait,
+            State::Idle => Begun::Nothing,
+        }
+    }
+
+    /// Waits until the cancel that is on its way has arrived.
+    async fn arrived(&self) {
+        loop {
+            let notified = self.canceled.notified();
+            if !matches!(*self.lock(), State::Canceling(_)) {
+                return;
+            }
+            notified.await;
+        }
+    }
+
     /// Sends a cancel to the server that runs this client's statement, and waits until it has arrived.
     pub async fn cancel(&self, timeout: Duration) -> Canceled {
-        let key = {
-            let mut state = self.lock();
-            match std::mem::take(&mut *state) {
-                State::Running(key) => {
-                    *state = State::Canceling(Arc::clone(&key));
-                    key
-                }
-                State::Canceling(key) => {
-                    *state = State::Canceling(key);
-                    return Canceled::Already;
-                }
-                // Nothing has been sent to any server: the wait itself ends.
-                State::Waiting => {
-                    drop(state);
-                    self.canceled.notify_waiters();
-                    return Canceled::Sent;
-                }
-                State::Idle => return Canceled::Nothing,
+        let key = match self.begin() {
+            Begun::Cancel(key) => key,
+            Begun::Wait => {
+                self.canceled.notify_waiters();
+                return Canceled::Sent;
             }
+            Begun::Already => {
+                // Whoever has asked takes the answer for a promise that nothing more will be cancelled.
+                let _late = tokio::time::timeout(timeout, self.arrived()).await;
+                return Canceled::Already;
+            }
+            Begun::Nothing => return Canceled::Nothing,
         };
         key.canceling.store(true, Ordering::Relaxed);
         let _back = BackToRunning(self, Arc::clone(&key));
         let sent = connect::cancel(&key.peer, &key.connector, key.process_id, &key.key, Deadline::after(timeout)).await;
         if sent.is_ok() { Canceled::Sent } else { Canceled::Failed }
     }
+}
+
+/// What a cancel finds.
+enum Begun {
+    /// A server to send it to.
+    Cancel(Arc<ServerKey>),
+    /// Nothing has been sent to any server: the wait itself ends.
+    Wait,
+    /// Another is on its way.
+    Already,
+    Nothing,
 }
 
 /// Ends `Canceling`, also when the cancel's future is dropped.

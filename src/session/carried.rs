@@ -73,9 +73,9 @@ impl Carried {
         self.statements.put(statement.id, statement);
     }
 
-    /// Takes note that statement `id` is not there.
-    pub fn forget(&mut self, id: u64) {
-        self.statements.pop(&id);
+    /// Takes note that statement `id` is not there; gives it if it was held to be.
+    pub fn forget(&mut self, id: u64) -> Option<Arc<Statement>> {
+        self.statements.pop(&id)
     }
 
     /// Takes note that no named statement is there.

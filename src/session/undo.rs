@@ -22,6 +22,8 @@ pub enum Forgotten {
         name: Box<[u8]>,
         /// What it meant.
         statement: Arc<Statement>,
+        /// The same, if the server held it.
+        held: Option<Arc<Statement>>,
     },
     /// All that the client had, and all that the server held.
     All(Names, Kept),
@@ -89,7 +91,7 @@ impl Session {
                 carried.unnamed = None;
             }
             Note::SuppliedUnnamed(held) => carried.unnamed = held.filter(|_| fate == Fate::Skipped),
-            Note::Supplied(id) => carried.forget(id),
+            Note::Supplied(id) => drop(carried.forget(id)),
             Note::Closed { name, statement } => {
                 self.statements.insert(name, statement);
             }
@@ -120,8 +122,8 @@ impl Session {
             }
             Command::Deallocate { name, .. } => {
                 let (name, statement) = self.statements.remove_entry(name.as_bytes())?;
-                carried.forget(statement.id);
-                Some(Box::new(Forgotten::One { name, statement }))
+                let held = carried.forget(statement.id);
+                Some(Box::new(Forgotten::One { name, statement, held }))
             }
             _ => None,
         }
@@ -129,8 +131,10 @@ impl Session {
 
     fn remember_again(&mut self, forgotten: Forgotten, carried: &mut Carried) {
         match forgotten {
-            Forgotten::One { name, statement } => {
-                carried.restore(Arc::clone(&statement));
+            Forgotten::One { name, statement, held } => {
+                if let Some(held) = held {
+                    carried.restore(held);
+                }
                 self.statements.insert(name, statement);
             }
             Forgotten::All(names, kept) => {
