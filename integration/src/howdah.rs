@@ -31,7 +31,7 @@ pub struct Howdah {
     pid_file: PathBuf,
     process: Mutex<Child>,
     /// Leaks that a test has made on purpose, or accepts.
-    forgiven: AtomicUsize,
+    told: AtomicUsize,
 }
 
 /// What a line in the log says that tells of a leak.
@@ -80,7 +80,7 @@ impl Howdah {
             log: file("log"),
             pid_file: file("pid"),
             process: Mutex::new(child),
-            forgiven: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
         }
     }
 
@@ -143,19 +143,14 @@ impl Howdah {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// What servers were found to carry that they should not, since this was last asked or [`Self::forgive`] was.
+    /// What servers were found to carry that they should not, since this was last asked.
     ///
     /// A Howdah that ends with any fails its test.
     pub fn leaks(&self) -> Vec<String> {
         let log = self.log();
         let leaks: Vec<&str> = log.lines().filter(|line| line.contains(LEAK)).collect();
-        let seen = self.forgiven.swap(leaks.len(), Ordering::Relaxed);
+        let seen = self.told.swap(leaks.len(), Ordering::Relaxed);
         leaks[seen.min(leaks.len())..].iter().map(|line| (*line).to_owned()).collect()
-    }
-
-    /// Leaks so far were made on purpose.
-    pub fn forgive(&self) {
-        self.leaks();
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::script::exchange;
 
 /// How many there are: two for each server.
-const COUNT: usize = 4;
+pub(crate) const COUNT: usize = 4;
 
 /// The one that sets nothing, and so sees all that others have left: settings of its own would hide it.
 const WATCHER: usize = COUNT - 1;

@@ -8,7 +8,7 @@ use howdah_integration::suite::Env;
 use howdah_integration::{APP_USER, Howdah};
 use tokio_postgres::Client;
 
-use crate::neighbours::Neighbours;
+use crate::neighbours::{self, Neighbours};
 use crate::script::Script;
 use crate::talk::{SILENCE, Writes, difference, hear};
 
@@ -76,6 +76,9 @@ const CLEANING: Duration = Duration::from_secs(1);
 
 /// How long replicas may take to replay what the primary has written.
 const REPLAY: Duration = Duration::from_secs(30);
+
+/// How long a client that has left may be listed.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// One way to PostgreSQL.
 #[derive(Clone, Copy, Debug)]
@@ -163,12 +166,21 @@ impl<'a> Stage<'a> {
         Verdict::Different(report)
     }
 
-    /// What servers have leaked so far was to be expected.
-    pub(crate) fn forgive(&self) {
-        if let Some(howdah) = &self.routed {
-            howdah.forgive();
-            self.env.howdah().forgive();
+    /// What the servers of the script that was last played have leaked.
+    pub(crate) async fn leaks(&self) -> Vec<String> {
+        let Some(routed) = &self.routed else { return Vec::new() };
+        let mut leaks = Vec::new();
+        for (howdah, others) in [(routed, 0), (self.env.howdah(), neighbours::COUNT)] {
+            // A server is asked after its client has been answered, be it that the client has left.
+            eventually("the script's clients to be gone", LEAVING, async || {
+                let page = howdah.http("/metrics").await.unwrap_or_default().1;
+                let connected = page.lines().find_map(|line| line.strip_prefix("howdah_clients_connected "));
+                connected.and_then(|count| count.parse().ok()).is_some_and(|count: usize| count <= others)
+            })
+            .await;
+            leaks.extend(howdah.leaks());
         }
+        leaks
     }
 
     /// The neighbours go, and must have been there: at least `turns` transactions each.
