@@ -182,10 +182,10 @@ async fn conversations_are_the_same(env: &Env, files: &[(&str, &str)]) {
             }
             Verdict::Unanswered => panic!("{}: PostgreSQL itself does not answer", script.name),
         }
-        let leaks = stage.leaks().await;
+        let left = stage.leaks().await;
         // What Howdah is known not to see is what its audit finds.
-        if !leaks.is_empty() && !differs_by_chance(script) {
-            eprintln!("=== {} leaves something behind\n{}", script.name, leaks.join("\n"));
+        if !left.is_empty() && !differs_by_chance(script) {
+            eprintln!("=== {} leaves something behind\n{}", script.name, left.join("\n"));
             leaky.push(script.name.as_str());
         }
     }
