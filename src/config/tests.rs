@@ -195,7 +195,7 @@ clusters:
     nodes: [{name: pg1}, {name: pg2, address: 'db:0'}]
     monitor: {interval: 5}
 databases: [{name: shop, cluster: mian}]
-pool: {mode: statement, size: 0}
+pool: {mode: shared, size: 0}
 colour: red
 ";
     assert_eq!(
@@ -209,7 +209,7 @@ clusters.main.nodes[1].address: \"db:0\" has no valid port; write host:port such
 db1.example.com:5432 or [::1]:5432, or a socket's path
 clusters.main.monitor.user: is missing; name a role that may log in on every node; it needs no rights beyond pg_monitor
 clusters.main.monitor.interval: 5 has no unit; write a whole number and one of ms, s, m, h, d, such as 500ms, 30s or 10m
-pool.mode: \"statement\" is not known here; known here: session, transaction
+pool.mode: \"shared\" is not known here; known here: session, transaction, statement
 pool.size: 0 is out of range; give a whole number from 1 to 262143
 colour: unknown key; TOP
 databases[0].cluster: there is no cluster \"mian\"; did you mean `main`?"
