@@ -16,8 +16,9 @@ const WRITE: &str = "UPDATE pgbench_accounts%";
 fn main() -> std::process::ExitCode {
     suite::main(
         Subject::Drivers,
-        // Clients on several workers, so that servers change over from one to another.
-        &[("pool.size", "20"), ("workers", "2")],
+        // Clients on several workers, so that servers change over from one to another; audits, but so few that they are not
+        // the load.
+        &[("pool.size", "20"), ("workers", "2"), ("pool.audit", "100")],
         howdah_integration::checks![
             initialize,
             reads_simple,
