@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::model::{Auth, AuthMethod, Config, Limits, PoolMode, PoolSettings};
+use crate::config::model::{Auth, AuthMethod, Config, Limits, PoolSettings};
 
 /// The smallest configuration there is, with every default filled in.
 pub(super) fn defaults() -> Option<Config> {
@@ -73,13 +73,8 @@ const fn method(method: AuthMethod) -> &'static str {
 }
 
 fn pool(pool: &PoolSettings) -> [(&'static str, String); 10] {
-    let mode = match pool.mode {
-        PoolMode::Session => "session",
-        PoolMode::Transaction => "transaction",
-        PoolMode::Statement => "statement",
-    };
     [
-        ("pool.mode", mode.to_owned()),
+        ("pool.mode", pool.mode.as_str().to_owned()),
         ("pool.size", pool.size.to_string()),
         ("pool.min_idle", pool.min_idle.to_string()),
         ("pool.wait_timeout", duration(pool.wait_timeout)),

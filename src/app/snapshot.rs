@@ -170,7 +170,7 @@ fn one_pool(pool: &RunningPool, current: &Current, census: &Census) -> Pool {
         role: seen.map_or(Role::Unknown, |node| role(node.role)),
         database: key.database.clone(),
         user: key.user.clone(),
-        mode: mode(pool.settings().mode),
+        mode: pool.settings().mode.as_str(),
         clients_active: active,
         clients_waiting: count(status.waiting),
         max_wait: status.longest_wait,
@@ -182,14 +182,6 @@ fn one_pool(pool: &RunningPool, current: &Current, census: &Census) -> Pool {
         servers_opening: count(status.servers).saturating_sub(active + idle),
         stats: status.stats,
         servers: status.connections,
-    }
-}
-
-const fn mode(mode: PoolMode) -> &'static str {
-    match mode {
-        PoolMode::Session => "session",
-        PoolMode::Transaction => "transaction",
-        PoolMode::Statement => "statement",
     }
 }
 
@@ -229,7 +221,7 @@ fn database(entry: &Entry, current: &Current, services: &Services) -> Option<Dat
         port,
         activity: if services.pools.is_paused(server_database.as_str()) { Activity::Paused } else { Activity::Active },
         server_database,
-        mode: mode(entry.pool.mode.unwrap_or(config.pool.mode)),
+        mode: entry.pool.mode.unwrap_or(config.pool.mode).as_str(),
         pool_size: count(entry.pool.size.unwrap_or(config.pool.size)),
         min_idle: count(entry.pool.min_idle.unwrap_or(config.pool.min_idle)),
         lifetime: config.pool.lifetime,
@@ -250,7 +242,7 @@ fn database(entry: &Entry, current: &Current, services: &Services) -> Option<Dat
 fn users(current: &Current) -> Vec<User> {
     let user = |user: &crate::config::model::User| User {
         name: user.name.clone(),
-        mode: user.pool.mode.map(mode),
+        mode: user.pool.mode.map(PoolMode::as_str),
         pool_size: user.pool.size.map(count),
     };
     current.config.users.iter().map(user).collect()

@@ -272,8 +272,9 @@ impl Client {
         if !matches!(error, AttachError::Relayed(_)) || !plan.only_resets() {
             return Err(error);
         }
-        let Some(node) = self.served.cluster.view().primary else { return Err(error) };
-        let busy = self.served.cluster.view().nodes[node].load.begin();
+        let view = self.served.cluster.snapshot();
+        let Some(node) = view.primary else { return Err(error) };
+        let busy = view.nodes[node].load.begin();
         let mut lease = self.checkout(node).await.map_err(|error| AttachError::Report(error.report()))?;
         // What it lacks is what is about to be taken back, or is made before the next statement.
         let _not_made = self.session.attach(&mut lease.carried);

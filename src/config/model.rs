@@ -266,6 +266,18 @@ pub enum PoolMode {
     Statement,
 }
 
+impl PoolMode {
+    /// The word for it in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Transaction => "transaction",
+            Self::Statement => "statement",
+        }
+    }
+}
+
 /// One pool's settings, for one node × database × user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSettings {

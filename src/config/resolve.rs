@@ -349,8 +349,11 @@ const SSL_MODES: &[(&str, SslMode)] = &[
     ("verify-full", SslMode::VerifyFull),
 ];
 
-const POOL_MODES: &[(&str, PoolMode)] =
-    &[("session", PoolMode::Session), ("transaction", PoolMode::Transaction), ("statement", PoolMode::Statement)];
+const POOL_MODES: &[(&str, PoolMode)] = &[
+    (PoolMode::Session.as_str(), PoolMode::Session),
+    (PoolMode::Transaction.as_str(), PoolMode::Transaction),
+    (PoolMode::Statement.as_str(), PoolMode::Statement),
+];
 
 const READS: &[(&str, Reads)] = &[("primary", Reads::Primary), ("replicas", Reads::Replicas), ("any", Reads::Any)];
 
