@@ -67,6 +67,15 @@ pub async fn run(mut command: Command, input: &str, deadline: Duration) -> Finis
     }
 }
 
+/// Runs a program of checks as `login`, for at most `deadline`, and shows what it says; panics unless it ends well.
+pub async fn checks(mut command: Command, login: &Login, deadline: Duration) {
+    let program = format!("{:?}", command.as_std());
+    command.envs(login.environment());
+    let done = run(command, "", deadline).await;
+    eprint!("{}", done.out);
+    assert_eq!(done.code, Some(0), "{program}: {}", done.err);
+}
+
 /// `psql -X -A -t` with `script` as input; it goes on after errors unless the script says otherwise.
 pub async fn psql(login: &Login, script: &str) -> Finished {
     psql_with(login, &[], script).await

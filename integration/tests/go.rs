@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use howdah_integration::suite::{self, Env, Subject};
-use howdah_integration::tools::{cache_directory, run, source_directory};
+use howdah_integration::tools::{self, cache_directory, run, source_directory};
 use tokio::process::Command;
 
 fn main() -> std::process::ExitCode {
@@ -29,11 +29,8 @@ async fn builds(_env: &Env) {
 }
 
 async fn drivers(env: &Env) {
-    let mut command = Command::new(program());
-    command.envs(env.app().environment());
-    let done = run(command, "", Duration::from_secs(120)).await;
-    eprint!("{}", done.out);
-    assert_eq!(done.code, Some(0), "{}", done.err);
+    let command = Command::new(program());
+    tools::checks(command, &env.app(), Duration::from_secs(120)).await;
     env.assert_only_on_primary("INSERT INTO gopher%").await;
     env.assert_only_on_primary("copy \"gopher_pgx\"%").await;
     env.assert_mostly_on_replicas("%marker_go_read%").await;

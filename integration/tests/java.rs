@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use howdah_integration::suite::{self, Env, Subject};
-use howdah_integration::tools::{run, source_directory};
+use howdah_integration::tools::{self, source_directory};
 use tokio::process::Command;
 
 fn main() -> std::process::ExitCode {
@@ -20,10 +20,7 @@ async fn jdbc(env: &Env) {
     let mut command = Command::new("java");
     // The quick compiler is enough for what runs for seconds.
     command.args(["-XX:TieredStopAtLevel=1", "-cp", DRIVER]).arg(source_directory().join("java/Checks.java"));
-    command.envs(env.app().environment());
-    let done = run(command, "", Duration::from_secs(170)).await;
-    eprint!("{}", done.out);
-    assert_eq!(done.code, Some(0), "{}", done.err);
+    tools::checks(command, &env.app(), Duration::from_secs(170)).await;
     env.assert_only_on_primary("INSERT INTO jdbc%").await;
     env.assert_only_on_primary("COPY jdbc_copy FROM%").await;
     env.assert_mostly_on_replicas("%marker_jdbc_read WHERE%").await;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use howdah_integration::suite::{self, Env, Subject};
-use howdah_integration::tools::{node_directory, run};
+use howdah_integration::tools::{self, node_directory};
 use tokio::process::Command;
 
 fn main() -> std::process::ExitCode {
@@ -14,10 +14,8 @@ fn main() -> std::process::ExitCode {
 
 async fn node_postgres(env: &Env) {
     let mut command = Command::new("node");
-    command.arg("checks.mjs").current_dir(node_directory().await).envs(env.app().environment());
-    let done = run(command, "", Duration::from_secs(170)).await;
-    eprint!("{}", done.out);
-    assert_eq!(done.code, Some(0), "{}", done.err);
+    command.arg("checks.mjs").current_dir(node_directory().await);
+    tools::checks(command, &env.app(), Duration::from_secs(170)).await;
     env.assert_only_on_primary("INSERT INTO njs%").await;
     env.assert_only_on_primary("COPY njs_copy FROM%").await;
     env.assert_mostly_on_replicas("%marker_node_read%").await;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use howdah_integration::suite::{self, Env, Subject};
-use howdah_integration::tools::{run, source_directory};
+use howdah_integration::tools::{self, source_directory};
 use tokio::process::Command;
 
 fn main() -> std::process::ExitCode {
@@ -15,10 +15,8 @@ fn main() -> std::process::ExitCode {
 
 async fn php(env: &Env) {
     let mut command = Command::new("php");
-    command.arg(source_directory().join("php/checks.php")).envs(env.app().environment());
-    let done = run(command, "", Duration::from_secs(170)).await;
-    eprint!("{}", done.out);
-    assert_eq!(done.code, Some(0), "{}", done.err);
+    command.arg(source_directory().join("php/checks.php"));
+    tools::checks(command, &env.app(), Duration::from_secs(170)).await;
     env.assert_only_on_primary("INSERT INTO php (t, b)%").await;
     env.assert_only_on_primary("COPY php_copy FROM%").await;
     env.assert_mostly_on_replicas("%marker_php_read%").await;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use howdah_integration::suite::{self, Env, Subject};
-use howdah_integration::tools::{python, run, source_directory};
+use howdah_integration::tools::{self, python, source_directory};
 use tokio::process::Command;
 
 fn main() -> std::process::ExitCode {
@@ -20,10 +20,8 @@ fn main() -> std::process::ExitCode {
 /// Runs a script against the application's database and shows what it says.
 async fn script(env: &Env, name: &str) {
     let mut command = Command::new(python().await);
-    command.arg("-B").arg(source_directory().join("python").join(name)).envs(env.app().environment());
-    let done = run(command, "", Duration::from_secs(170)).await;
-    eprint!("{}", done.out);
-    assert_eq!(done.code, Some(0), "{name}: {}", done.err);
+    command.arg("-B").arg(source_directory().join("python").join(name));
+    tools::checks(command, &env.app(), Duration::from_secs(170)).await;
 }
 
 async fn psycopg(env: &Env) {
