@@ -26,7 +26,10 @@ fn main() -> std::process::ExitCode {
             clusters_that_are_not_there_are_given_up,
             a_role_that_was_revoked_is_not_replaced,
             a_parameter_that_was_revoked_is_not_replaced,
+            nothing_is_run_behind_settings_that_are_refused,
+            settings_are_sent_with_the_statement,
             statements_run_under_their_own_settings,
+            plans_from_before_a_change_are_made_anew,
         ],
     )
 }
@@ -72,6 +75,8 @@ enum Mood {
     CannotFork,
     /// There is no answer.
     Silent,
+    /// They go through; what is answered afterwards waits until "wait for me" was sent.
+    Late,
 }
 
 /// Stands before a PostgreSQL, takes the SQLSTATE from errors that say "no code", and has its moods.
@@ -102,15 +107,15 @@ impl Trickster {
     }
 }
 
-async fn pass(mut client: TcpStream, port: u16, mood: &Mutex<Mood>) -> std::io::Result<()> {
+async fn pass(mut client: TcpStream, port: u16, shared: &Arc<Mutex<Mood>>) -> std::io::Result<()> {
     let mut startup = vec![0; 4];
     client.read_exact(&mut startup).await?;
     startup.resize(u32::from_be_bytes(startup[..4].try_into().unwrap()) as usize, 0);
     client.read_exact(&mut startup[4..]).await?;
     let is_apps = startup.windows(9).any(|window| window == b"user\0app\0");
-    let mood = if is_apps { *mood.lock().unwrap() } else { Mood::Honest };
+    let mood = if is_apps { *shared.lock().unwrap() } else { Mood::Honest };
     match mood {
-        Mood::Honest => {}
+        Mood::Honest | Mood::Late => {}
         Mood::CannotFork => {
             return client.write_all(b"Ecould not fork new process for connection: Out of memory\n\0").await;
         }
@@ -120,10 +125,24 @@ async fn pass(mut client: TcpStream, port: u16, mood: &Mutex<Mood>) -> std::io::
     server.write_all(&startup).await?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
+    let (asked, mut waits) = tokio::sync::watch::channel(false);
+    let late = Arc::clone(shared);
     let there = tokio::spawn(async move {
-        let _ended = tokio::io::copy(&mut from_client, &mut to_server).await;
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+            if to_server.write_all(&buffer[..length]).await.is_err() {
+                break;
+            }
+            let late = *late.lock().unwrap() == Mood::Late;
+            let asks = buffer[..length].windows(11).any(|window| window == b"wait for me");
+            asked.send_modify(|asked| *asked = late && (*asked || asks));
+        }
     });
     while let Ok(tag) = from_server.read_u8().await {
+        if is_apps && *shared.lock().unwrap() == Mood::Late {
+            // When the client hangs up, there is nobody to wait for.
+            let _asked = waits.wait_for(|asked| *asked).await;
+        }
         let mut body = vec![0; from_server.read_u32().await? as usize - 4];
         from_server.read_exact(&mut body).await?;
         if tag == b'E' && body.windows(7).any(|window| window == b"no code") {
@@ -144,7 +163,9 @@ fn without_code(body: &[u8]) -> Vec<u8> {
 async fn howdah_behind(env: &Env, trickster: &Trickster) -> Howdah {
     let nodes = format!("[{{name: pg1, address: '127.0.0.1:{}'}}]", trickster.port);
     let overrides = [("clusters.main.nodes", nodes.as_str()), ("clusters.main.tls.mode", "disable")];
-    Howdah::start(&env.cluster, &[&ONE_SERVER[..], &overrides, &[("pool.connect_timeout", "1s")]].concat()).await
+    // No audit: its question would wait for a late answer too.
+    let more = [("pool.connect_timeout", "1s"), ("pool.audit", "0")];
+    Howdah::start(&env.cluster, &[&ONE_SERVER[..], &overrides, &more].concat()).await
 }
 
 async fn errors_without_sqlstate_are_relayed(env: &Env) {
@@ -223,9 +244,10 @@ async fn servers_that_do_not_answer_are_given_up(env: &Env) {
     let trickster = Trickster::before(env.cluster.primary().port).await;
     let howdah = howdah_behind(env, &trickster).await;
     let login = Login::app(howdah.port);
-    let first = login.connect().await.unwrap();
-    let pid = rows(&first, "SELECT pg_backend_pid()").await.unwrap()[0][0].clone().unwrap();
     for mood in [Mood::CannotFork, Mood::Silent] {
+        trickster.is(Mood::Honest);
+        let first = login.connect().await.unwrap();
+        let pid = rows(&first, "SELECT pg_backend_pid()").await.unwrap()[0][0].clone().unwrap();
         trickster.is(mood);
         let end =
             format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = {pid} OR usename = 'app'");
@@ -240,7 +262,8 @@ async fn servers_that_do_not_answer_are_given_up(env: &Env) {
         tokio::time::timeout(SOON, all).await.unwrap_or_else(|_| panic!("{mood:?}: nobody hangs"));
     }
     trickster.is(Mood::Honest);
-    eventually("all is well again", SOON, async || rows(&first, "SELECT 1").await.is_ok()).await;
+    let last = login.connect().await.unwrap();
+    eventually("all is well again", SOON, async || rows(&last, "SELECT 1").await.is_ok()).await;
 }
 
 /// A new client hears of it at its login, or with its first statement when the pool has greeted others before.
@@ -361,6 +384,78 @@ async fn a_parameter_that_was_revoked_is_not_replaced(env: &Env) {
     assert_seen(env, 4).await;
 }
 
+/// What a client sends while its settings are on their way to a server that refuses them has no effect at all.
+async fn nothing_is_run_behind_settings_that_are_refused(env: &Env) {
+    let primary = env.cluster.primary();
+    primary.query("DROP ROLE IF EXISTS for_a_while; CREATE ROLE for_a_while; GRANT for_a_while TO app").await;
+    seen(env, "").await;
+    let other = env.app().connect().await.unwrap();
+    let mut client = Wire::connect(&env.app()).await;
+    assert_eq!(error_code(&client.query("SET ROLE for_a_while").await), None);
+    primary.query("REVOKE for_a_while FROM app").await;
+    let insert = "INSERT INTO seen VALUES ('for_a_while', current_user)";
+    let parse = wire::parse("s", insert, &[]);
+    let run = [wire::bind("", "s", &[]), wire::execute("", 0)].concat();
+    for batch in [
+        wire::query(&format!("ROLLBACK; {insert}")),
+        wire::query(&format!("COMMIT; {insert}")),
+        wire::query(&format!("ABORT; BEGIN; {insert}; COMMIT")),
+        [&parse[..], &run, &wire::sync()].concat(),
+        [
+            &wire::parse("", "ROLLBACK", &[])[..],
+            &wire::bind("", "", &[]),
+            &wire::execute("", 0),
+            &parse,
+            &run,
+            &wire::sync(),
+        ]
+        .concat(),
+    ] {
+        elsewhere(&other).await;
+        client.send(&batch).await;
+        let answer = client.until_ready().await;
+        assert_eq!(error_code(&answer).as_deref(), Some("42501"));
+        assert_eq!(answer.len(), 2, "an error, and no more: {answer:?}");
+    }
+    assert_seen(env, 0).await;
+    // The name that was parsed behind them is free.
+    assert_eq!(error_code(&client.query("RESET ROLE").await), None);
+    client
+        .send(
+            &[&wire::parse("s", "INSERT INTO seen VALUES ('app', current_user)", &[])[..], &run, &wire::sync()]
+                .concat(),
+        )
+        .await;
+    assert_eq!(error_code(&client.until_ready().await), None);
+    assert_seen(env, 1).await;
+    primary.query("DROP ROLE for_a_while").await;
+}
+
+/// A server that says nothing before it has the client's own statement gets it: settings are not waited for.
+async fn settings_are_sent_with_the_statement(env: &Env) {
+    let trickster = Trickster::before(env.cluster.primary().port).await;
+    let howdah = howdah_behind(env, &trickster).await;
+    let mut client = Wire::connect(&Login::app(howdah.port)).await;
+    let other = Login::app(howdah.port).connect().await.unwrap();
+    assert_eq!(error_code(&client.query("SET work_mem = '7MB'").await), None);
+    assert_eq!(error_code(&client.query("SET application_name = 'mine'").await), None);
+    let sql = "SELECT current_setting('work_mem') || current_setting('application_name') AS \"wait for me\"";
+    let extended = [wire::parse("", sql, &[]), wire::bind("", "", &[]), wire::execute("", 0), wire::sync()].concat();
+    for (begin, batch) in [(None, wire::query(sql)), (None, extended), (Some("BEGIN"), wire::query(sql))] {
+        trickster.is(Mood::Honest);
+        elsewhere(&other).await;
+        if let Some(begin) = begin {
+            client.query(begin).await;
+        }
+        trickster.is(Mood::Late);
+        client.send(&batch).await;
+        let answer = tokio::time::timeout(SOON, client.until_ready()).await.expect("settings are not waited for");
+        assert_eq!(wire::first_column(&answer), ["7MBmine"], "{answer:?}");
+        // What the server reports of them is no news to the client.
+        assert!(answer.iter().all(|message| message.tag != b'S'), "{answer:?}");
+    }
+}
+
 /// Clients that differ in everything and change it all the time, on one server.
 async fn statements_run_under_their_own_settings(env: &Env) {
     const CLIENTS: usize = 6;
@@ -405,4 +500,58 @@ async fn statements_run_under_their_own_settings(env: &Env) {
     });
     futures_util::future::join_all(clients).await;
     assert_seen(env, u64::try_from(2 * CLIENTS * ROUNDS).unwrap()).await;
+}
+
+/// A table changes behind Howdah's back: who prepares a statement, or asks for its description, gets what a new session
+/// would; who believes in an older description is told that it holds no more, as PostgreSQL does.
+async fn plans_from_before_a_change_are_made_anew(env: &Env) {
+    let primary = env.cluster.primary();
+    let change = async |column: &str| {
+        let sql = format!("ALTER TABLE changing ADD {column} int DEFAULT 1");
+        primary.query_in("app", &sql).await;
+    };
+    let sql = "DROP TABLE IF EXISTS changing; CREATE TABLE changing (a int); INSERT INTO changing VALUES (1)";
+    primary.query_in("app", &format!("{sql}; GRANT SELECT ON changing TO public")).await;
+    let mut old = Wire::connect(&env.app()).await;
+    let parse = |name: &str| wire::parse(name, "SELECT * FROM changing", &[]);
+    let run = |name: &str| [wire::bind("", name, &[]), wire::execute("", 0), wire::sync()].concat();
+    let described = |name: &str| {
+        [wire::bind("", name, &[]), wire::describe_object(b'P', ""), wire::execute("", 0), wire::sync()].concat()
+    };
+    let ask = async |client: &mut Wire, batch: &[u8]| {
+        client.send(batch).await;
+        let answer = client.until_ready().await;
+        let row = answer.iter().find(|message| message.tag == b'D');
+        let tags: String = answer.iter().map(|message| char::from(message.tag)).collect();
+        let columns = row.map(|row| i16::from_be_bytes([row.body[0], row.body[1]]));
+        (tags, columns, error_code(&answer))
+    };
+    let works = |tags: &str, columns| (tags.to_owned(), Some(columns), None);
+    let outdated = || ("EZ".to_owned(), None, Some("0A000".to_owned()));
+    assert_eq!(ask(&mut old, &[parse("s"), described("s")].concat()).await, works("12TDCZ", 1));
+
+    change("b").await;
+    let mut new = Wire::connect(&env.app()).await;
+    assert_eq!(ask(&mut new, &[parse("t"), run("t")].concat()).await, works("12DCZ", 2));
+    assert_eq!(ask(&mut old, &run("s")).await, outdated());
+    assert_eq!(ask(&mut old, &run("s")).await, outdated());
+    assert_eq!(ask(&mut old, &described("s")).await, works("2TDCZ", 2));
+    assert_eq!(ask(&mut old, &run("s")).await, works("2DCZ", 2));
+
+    change("c").await;
+    // As JDBC and asyncpg do: first the description, then the rows.
+    let describe = [parse("u"), wire::describe_object(b'S', "u"), wire::sync()].concat();
+    let mut third = Wire::connect(&env.app()).await;
+    assert_eq!(ask(&mut third, &describe).await, ("1tTZ".to_owned(), None, None));
+    assert_eq!(ask(&mut third, &run("u")).await, works("2DCZ", 3));
+
+    change("d").await;
+    // In a transaction nothing is repeated, and behind what was run neither.
+    third.query("BEGIN").await;
+    assert_eq!(ask(&mut third, &described("u")).await, outdated());
+    third.query("ROLLBACK").await;
+    let one = [wire::parse("", "SELECT 1", &[]), wire::bind("", "", &[]), wire::execute("", 0)].concat();
+    let (tags, _, code) = ask(&mut old, &[one, described("s")].concat()).await;
+    assert_eq!((tags.as_str(), code.as_deref()), ("12DCEZ", Some("0A000")));
+    assert_eq!(ask(&mut third, &described("u")).await, works("2TDCZ", 4));
 }

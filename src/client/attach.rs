@@ -7,17 +7,19 @@ use std::time::Instant;
 
 use super::answer;
 use super::audit::Audit;
+use super::bring::{Along, Bring};
 use super::exchange::Ran;
 use super::task::{Attachment, Client, End, Held};
 use crate::config::model::{Consistency, Reads, Routing, RoutingOverrides};
 use crate::pool::CheckoutError;
 use crate::pool::lease::Lease;
 use crate::protocol::error::Report;
+use crate::protocol::sqlstate::SqlState;
 use crate::router::reason::Reason;
 use crate::router::view::needs::Needs;
 use crate::router::view::{Busy, View};
 use crate::router::{self, Ask, Target, Verdict};
-use crate::server::own::OwnError;
+use crate::session::settings::Difference;
 use crate::session::{Plan, Work, pins};
 use crate::sql::WriteReason;
 use crate::sql::classify::ReadOnly;
@@ -44,10 +46,11 @@ pub(super) enum Wish {
 }
 
 /// What is ordered for a batch: by a comment in front of it, and by SET.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Orders {
     pub(super) batch: Option<Hint>,
     pub(super) session: Hint,
+    pub(super) bring: Bring,
 }
 
 /// Why a server could not be attached at once.
@@ -56,17 +59,17 @@ pub(super) enum Later {
     /// None was free, or the router has to wait.
     Wish(Wish),
     /// This one has to take over the client's settings first.
-    Settings(Box<Lent>, String),
+    Settings(Box<Lent>, Difference),
 }
 
 /// A server on its way to the client.
 #[derive(Debug)]
 pub(super) struct Lent {
-    lease: Lease,
-    busy: Busy,
-    node: usize,
-    ran: Ran,
-    reason: Reason,
+    pub(super) lease: Lease,
+    pub(super) busy: Busy,
+    pub(super) node: usize,
+    pub(super) ran: Ran,
+    pub(super) reason: Reason,
 }
 
 /// How often a replica whose connection is younger than its sample is asked again.
@@ -74,7 +77,7 @@ const YOUNG: usize = 2;
 
 impl Lent {
     /// Where else to go should it be gone before anything of the client's was sent.
-    const fn otherwise(&self) -> Wish {
+    pub(super) const fn otherwise(&self) -> Wish {
         match self.ran {
             Ran::OnReplica => Wish::Primary(Reason::ReplicaFailed),
             Ran::OnPrimary => Wish::Primary(self.reason),
@@ -156,12 +159,8 @@ impl Client {
             Target::Replica(_) => Ran::OnReplica,
             Target::Primary(_) => Ran::OnPrimary,
         };
-        let mut lent = Lent { lease, busy: view.nodes[node].load.begin(), node, ran, reason };
-        if let Some(sql) = self.session.attach(&mut lent.lease.carried) {
-            return Err(Later::Settings(Box::new(lent), sql));
-        }
-        self.hold(lent, now);
-        Ok(())
+        let lent = Lent { lease, busy: view.nodes[node].load.begin(), node, ran, reason };
+        self.take_over(lent, orders, now).map_err(|(lent, difference)| Later::Settings(lent, difference))
     }
 
     /// Waits for a server. Who has hung up meanwhile does without: the next in line gets it, unused.
@@ -186,9 +185,9 @@ impl Client {
         let attaching = async {
             let wish = match later {
                 Later::Wish(wish) => wish,
-                Later::Settings(lent, sql) => {
+                Later::Settings(lent, difference) => {
                     let otherwise = lent.otherwise();
-                    match self.bring_settings(*lent, &sql).await {
+                    match self.bring_settings(*lent, &difference).await {
                         Err(AttachError::Lost) => otherwise,
                         done => return done,
                     }
@@ -239,7 +238,7 @@ impl Client {
             };
             let lent = Lent { lease, busy, node, ran, reason };
             let otherwise = lent.otherwise();
-            match self.lend(lent).await {
+            match self.lend(lent, orders).await {
                 Err(AttachError::Lost) => wish = otherwise,
                 done => return done,
             }
@@ -257,7 +256,10 @@ impl Client {
         let node = target.node();
         let busy = view.nodes[node].load.begin();
         match self.checkout(node).await {
-            Ok(lease) => self.lend(Lent { lease, busy, node, ran: Ran::OnPrimary, reason }).await,
+            Ok(lease) => {
+                let orders = Orders { batch: None, session: Hint::default(), bring: Bring::First };
+                self.lend(Lent { lease, busy, node, ran: Ran::OnPrimary, reason }, &orders).await
+            }
             Err(error) => {
                 if error.blames_node() {
                     self.served.cluster.suspect(node);
@@ -280,6 +282,7 @@ impl Client {
         let _not_made = self.session.attach(&mut lease.carried);
         self.hold(
             Lent { lease, busy, node, ran: Ran::OnPrimary, reason: Reason::Write(WriteReason::Session) },
+            None,
             Instant::now(),
         );
         Ok(())
@@ -340,49 +343,22 @@ impl Client {
         }
     }
 
-    async fn lend(&mut self, mut lent: Lent) -> Result<(), AttachError> {
-        if let Some(sql) = self.session.attach(&mut lent.lease.carried) {
-            return self.bring_settings(lent, &sql).await;
+    async fn lend(&mut self, lent: Lent, orders: &Orders) -> Result<(), AttachError> {
+        match self.take_over(lent, orders, Instant::now()) {
+            Ok(()) => Ok(()),
+            Err((lent, difference)) => self.bring_settings(*lent, &difference).await,
         }
-        self.hold(lent, Instant::now());
-        Ok(())
     }
 
     /// The server is the client's from now on.
-    fn hold(&mut self, lent: Lent, since: Instant) {
+    pub(super) fn hold(&mut self, lent: Lent, along: Option<Box<Along>>, since: Instant) {
         let Lent { lease, busy, node, ran, reason } = lent;
         lease.info.lend(self.info.id, since);
         self.info.active(lease.id);
         self.key.slot.lend(Arc::clone(lease.key()));
         self.services.counters.routed(ran, reason);
         self.attachment =
-            Attachment::Lent(Box::new(Held { lease, busy, node, ran, since, recent: [0; 4], audit: Audit::No }));
-    }
-
-    /// Has the server carry the client's settings. Awaited, not sent along: the client's statement must not run
-    /// under other settings.
-    async fn bring_settings(&mut self, mut lent: Lent, sql: &str) -> Result<(), AttachError> {
-        let error = match lent.lease.run_own(sql, self.limits().cancel_timeout).await {
-            Ok(_) => {
-                self.session.attached(&mut lent.lease.carried);
-                self.hold(lent, Instant::now());
-                return Ok(());
-            }
-            // What others have set there may be what cannot be undone: a server without any of it will tell.
-            Err(OwnError::Refused(_)) if !lent.lease.carried.settings.is_empty() => AttachError::Lost,
-            // One message is made whole or not at all: the server is as it was, and the next client's.
-            Err(OwnError::Refused(body)) => return Err(AttachError::Relayed(body)),
-            Err(OwnError::Lost | OwnError::Timeout) => {
-                self.served.cluster.suspect(lent.node);
-                if lent.ran == Ran::OnReplica {
-                    self.services.counters.retries.increment();
-                }
-                AttachError::Lost
-            }
-        };
-        // What the server carries is not what was thought, or cannot be left behind: nobody else gets it.
-        lent.lease.break_off("settings refused");
-        Err(error)
+            Attachment::Lent(Box::new(Held { lease, busy, node, ran, since, along, recent: [0; 4], audit: Audit::No }));
     }
 
     /// The routing settings that hold for one batch.
@@ -425,7 +401,7 @@ impl From<AttachError> for Report {
             AttachError::Report(report) => report,
             AttachError::Relayed(body) => {
                 let fields = crate::protocol::error::ErrorFields::parse(&body);
-                let code = fields.code.unwrap_or(crate::protocol::sqlstate::SqlState::INTERNAL_ERROR);
+                let code = fields.code.unwrap_or(SqlState::INTERNAL_ERROR);
                 Self::error(code, String::from_utf8_lossy(fields.message))
             }
             AttachError::Lost => answer::not_attached(),

@@ -17,7 +17,6 @@ use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::relay::{self, Farewell, Hold, Outcome, Until};
 use crate::router::reason::Reason;
-use crate::server::own::OwnError;
 use crate::session::scope::Outlook;
 use crate::session::{Batch, Held as Found, Intent, Plan, Standing, Tx, Work};
 use crate::sql::hint::Hint;
@@ -64,7 +63,7 @@ impl Client {
             self.served.hubs.vacate(database);
         }
         let attached = if !self.is_attached() {
-            let orders = Orders { batch: hint, session: self.setting_hint() };
+            let orders = Orders { batch: hint, session: self.setting_hint(), bring: self.bring(until) };
             let wish = self.wish(self.confine(work, until), &orders);
             // Boxed, as all that few batches need: the futures of those that need none of it stay small.
             match self.attach_now(wish, &orders, started) {
@@ -93,7 +92,14 @@ impl Client {
         {
             return refused;
         }
-        let outcome = match self.relay(&plan, until).await {
+        let mut outcome = self.relay(&plan, until).await;
+        if let Outcome::Unsettled { code } = outcome {
+            outcome = match Box::pin(self.relay_again(code, &mark, &plan, until)).await {
+                Ok(outcome) => outcome,
+                Err(refused) => return refused,
+            };
+        }
+        let outcome = match outcome {
             Outcome::Elsewhere { code } => {
                 self.leave_replica(code, &plan);
                 self.session.go_back_to(mark);
@@ -115,7 +121,12 @@ impl Client {
     }
 
     /// Goes on without a server that has the client's settings, if the batch can; an error is what came of the refusal.
-    async fn without_settings(&mut self, error: AttachError, plan: &Plan, until: Until) -> Result<(), Result<(), End>> {
+    pub(super) async fn without_settings(
+        &mut self,
+        error: AttachError,
+        plan: &Plan,
+        until: Until,
+    ) -> Result<(), Result<(), End>> {
         match self.attach_to_reset(error, plan).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.refuse(error, until).await),
@@ -185,7 +196,7 @@ impl Client {
         if until == Until::Sent || flushed { Work::Write(WriteReason::TooLong) } else { work }
     }
 
-    async fn relay(&mut self, plan: &Plan, until: Until) -> Outcome {
+    pub(super) async fn relay(&mut self, plan: &Plan, until: Until) -> Outcome {
         let Attachment::Lent(held) = &mut self.attachment else {
             return Outcome::ServerLost(Farewell::None);
         };
@@ -197,8 +208,13 @@ impl Client {
         let mut wrote = || cluster.wrote(database, clock);
         let ack: Option<&mut (dyn FnMut() + Send)> =
             if held.ran == Ran::OnPrimary && self.dirty { Some(&mut wrote) } else { None };
-        let job = relay::Job { frames: &self.frames, plan, until, hold: hold_back, acknowledge: ack };
-        relay::run(&mut self.wire, &mut held.lease, &mut self.session, job).await
+        let along = held.along.as_deref().map(|along| &along.difference);
+        let job = relay::Job { along, frames: &self.frames, plan, until, hold: hold_back, acknowledge: ack };
+        let outcome = relay::run(&mut self.wire, &mut held.lease, &mut self.session, job).await;
+        if !matches!(outcome, Outcome::Unsettled { .. }) {
+            held.along = None;
+        }
+        outcome
     }
 
     /// Whether the transaction now does anything on the primary that is not a plain read.
@@ -267,7 +283,7 @@ impl Client {
             }
             Outcome::ClientGone => Err(End::Gone),
             Outcome::ServerLost(farewell) => self.server_lost(farewell),
-            Outcome::Elsewhere { .. } => self.server_lost(Farewell::None),
+            Outcome::Elsewhere { .. } | Outcome::Unsettled { .. } => self.server_lost(Farewell::None),
         }
     }
 
@@ -296,25 +312,6 @@ impl Client {
             if value == Some("f") { Found::Nothing } else { Found::Something }
         };
         self.session.resolve_doubt(found(0), found(1));
-    }
-
-    /// Gives the server that is held the settings that it lacks, between statements and where a statement may run.
-    async fn supply(&mut self) -> Result<(), AttachError> {
-        let timeout = self.limits().cancel_timeout;
-        let (Attachment::Lent(held), Some(sql)) = (&mut self.attachment, self.session.lacks()) else { return Ok(()) };
-        let replies = &held.lease.replies;
-        let quiet = replies.is_empty() && !replies.copying_in() && !replies.is_unsynced();
-        if !quiet || replies.status() == TransactionStatus::Failed {
-            return Ok(());
-        }
-        match held.lease.run_own(&sql, timeout).await {
-            Ok(_) => {
-                self.session.supplied();
-                Ok(())
-            }
-            Err(OwnError::Refused(body)) => Err(AttachError::Relayed(body)),
-            Err(OwnError::Lost | OwnError::Timeout) => Err(AttachError::Report(answer::server_lost(Wrote::Nothing))),
-        }
     }
 
     /// Others' `currval` must not be taken for this client's: PostgreSQL then says that there is none.
@@ -410,7 +407,7 @@ impl Client {
     }
 
     /// A cancel is on its way: it must have arrived before anybody else gets this server.
-    async fn canceled(&self, held: &mut Held) {
+    pub(super) async fn canceled(&self, held: &mut Held) {
         if tokio::time::timeout(self.limits().cancel_timeout, self.key.slot.settled()).await.is_err() {
             held.lease.break_off("a cancel request did not arrive in time");
         }
@@ -434,7 +431,7 @@ impl Client {
             }
             Outcome::ClientGone => Err(End::Gone),
             Outcome::ServerLost(farewell) => self.server_lost(farewell),
-            Outcome::Elsewhere { .. } => self.server_lost(Farewell::None),
+            Outcome::Elsewhere { .. } | Outcome::Unsettled { .. } => self.server_lost(Farewell::None),
         }
     }
 

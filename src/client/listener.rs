@@ -399,9 +399,9 @@ async fn greeting(
         }
         fatal(error.report())
     })?;
-    if let Some(sql) = lease.carried.settings.difference(settings) {
+    if let Some(difference) = lease.carried.settings.difference(settings) {
         let timeout = services.current.load().config.limits.cancel_timeout;
-        match lease.run_own(&sql, timeout).await {
+        match lease.run_own(&difference.to_query(), timeout).await {
             Ok(_) => lease.carried.settings = Arc::clone(settings),
             Err(OwnError::Refused(body)) => {
                 lease.break_off("settings refused");

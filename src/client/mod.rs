@@ -9,6 +9,7 @@ mod attach;
 mod audit;
 pub mod authenticate;
 mod batch;
+mod bring;
 pub mod counters;
 pub mod directory;
 mod exchange;

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::answer;
 use super::audit::Audit;
 use super::batch::{Read, ReadError};
+use super::bring::Along;
 use super::counters::Stats;
 use super::directory::Entry;
 use super::exchange::Ran;
@@ -42,12 +43,13 @@ use crate::types::ServerId;
 pub(super) struct Held {
     pub(super) lease: Lease,
     /// Counts as one request in flight on its node.
-    #[expect(dead_code, reason = "it counts for as long as it is held")]
     pub(super) busy: Busy,
     pub(super) node: usize,
     pub(super) ran: Ran,
     /// Since when.
     pub(super) since: Instant,
+    /// The settings that go to it with the client's next messages.
+    pub(super) along: Option<Box<Along>>,
     /// The shapes of the statements that it ran last; 0 where there is none.
     pub(super) recent: [u64; 4],
     /// Whether it is asked what it carries when it goes back.

@@ -157,6 +157,14 @@ pub fn put_refused(out: &mut BytesMut) {
     });
 }
 
+/// Appends a Bind of the unnamed statement, which has no parameters, and its Execute.
+pub fn put_run(out: &mut BytesMut) {
+    // No names; no formats, values or formats of results.
+    message(out, tag::BIND, |out| out.put_bytes(0, 8));
+    // No name; all rows.
+    message(out, tag::EXECUTE, |out| out.put_bytes(0, 5));
+}
+
 /// Appends a Sync.
 pub fn put_sync(out: &mut BytesMut) {
     message(out, tag::SYNC, |_| {});

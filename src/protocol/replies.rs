@@ -284,6 +284,10 @@ impl<N> Replies<N> {
                 self.queue.pop_front();
                 self.copying_in = false;
                 self.status = TransactionStatus::from_byte(first).ok_or(Unexpected { tag })?;
+                if self.queue.is_empty() && self.sync == Sync::Due {
+                    // A simple query ends what was begun by extended messages before it.
+                    self.sync = Sync::Done;
+                }
                 Event::Ready(self.status)
             }
             _ => return Err(Unexpected { tag }),

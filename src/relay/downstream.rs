@@ -1,15 +1,21 @@
 //! Server to client: each reply judged by the queue, and either sent on, swallowed or worded anew.
 
+use std::sync::Arc;
+
+use super::heal::Heal;
 use super::{HELD, Hold, Relay, streams};
 use crate::protocol::backend::message;
 use crate::protocol::error::ErrorFields;
 use crate::protocol::frame::{Frame, FrameError, Incomplete, Next};
-use crate::protocol::replies::{Event, Unexpected, Verdict};
+use crate::protocol::frontend;
+use crate::protocol::outbox::Outbox;
+use crate::protocol::replies::{Event, Kind, Unexpected, Verdict, Whose};
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::backend as tag;
 use crate::server::Server;
+use crate::session::carried::Reported;
 use crate::session::parameters::Parameters;
-use crate::session::{Note, parameter};
+use crate::session::{Batch, Note, parameter};
 
 /// Where PostgreSQL reports that a prepared statement's result has changed (src/backend/utils/cache/plancache.c).
 const OUTDATED: &[u8] = b"RevalidateCachedQuery";
@@ -32,6 +38,14 @@ fn is_out_of_step(failed: Option<&Note>, code: Option<SqlState>) -> bool {
         Some(Note::Bound(_)) => code == Some(SqlState::INVALID_SQL_STATEMENT_NAME),
         Some(Note::Supplied(_) | Note::Parsed { sent: Some(_), .. }) => code == Some(SqlState::DUPLICATE_PSTATEMENT),
         _ => false,
+    }
+}
+
+/// Sends what was kept back.
+fn say(kept: &mut Vec<u8>, down: &mut Outbox) {
+    if !kept.is_empty() {
+        down.make(|out| out.extend_from_slice(kept));
+        kept.clear();
     }
 }
 
@@ -70,6 +84,16 @@ impl Relay<'_> {
         let body = frame.body(wire.bytes());
         let first = body.first().copied().unwrap_or(0);
         let (verdict, event) = replies.on(frame.tag, first)?;
+        if frame.tag != tag::ERROR_RESPONSE {
+            say(&mut self.described, &mut self.down);
+        }
+        if verdict == Verdict::Relay && matches!(frame.tag, tag::BIND_COMPLETE | tag::ROW_DESCRIPTION | tag::NO_DATA) {
+            self.heal = Heal::No;
+        } else if self.heal == Heal::Could && frame.tag == tag::PARAMETER_DESCRIPTION && frame.is_end() {
+            // What comes next tells whether it is still true (`exec_describe_statement_message`, src/backend/tcop/postgres.c).
+            self.described.extend_from_slice(&wire.bytes()[frame.start..frame.end()]);
+            return Ok(Verdict::Swallow);
+        }
         if let (Event::Command | Event::Done(_) | Event::Ready(_), Some(acknowledge)) = (&event, &mut self.acknowledge)
         {
             acknowledge();
@@ -82,20 +106,41 @@ impl Relay<'_> {
                 }
             }
             Event::Parameter => {
-                let hidden = parameter(body).is_none_or(|(name, _)| !Parameters::concerns_clients(name));
+                let hidden = carried.reported == Reported::Later
+                    || parameter(body).is_none_or(|(name, _)| !Parameters::concerns_clients(name));
                 self.session.on_reply(Event::Parameter, frame.tag, body, carried);
                 if hidden {
                     return Ok(Verdict::Swallow);
                 }
             }
+            Event::Failed(failure) if matches!(failure.failed, Some(Note::Bringing | Note::Brought)) => {
+                let fields = ErrorFields::parse(body);
+                self.fatal |= fields.is_fatal();
+                self.unsettled = Some(fields.code);
+                self.session.on_reply(Event::Failed(failure), frame.tag, body, carried);
+                if replies.is_skipping() {
+                    self.up.make(frontend::put_sync);
+                    replies.expect(Kind::Sync, Whose::Ours, None);
+                }
+                return Ok(Verdict::Swallow);
+            }
             Event::Failed(failure) => {
                 let fields = ErrorFields::parse(body);
-                // The one refusal that must reach the client: it has to prepare the statement anew.
                 let outdated = fields.code == Some(SqlState::FEATURE_NOT_SUPPORTED) && fields.routine == OUTDATED;
                 self.error = fields.code.filter(|_| !outdated);
-                if outdated {
-                    self.session.outdated(&failure);
+                if let (true, Some(Note::Bound(statement))) = (outdated, &failure.failed) {
+                    let statement = Arc::clone(statement);
+                    self.session.outdated(&statement);
+                    let batch = Batch { buffer: self.client.bytes(), frames: self.frames };
+                    if let Some(at) = self.heal.from(batch, self.session, &failure) {
+                        self.session.on_reply(Event::Failed(failure), frame.tag, body, carried);
+                        self.session.renew(&statement);
+                        self.heal = Heal::From(at);
+                        self.described.clear();
+                        return Ok(Verdict::Swallow);
+                    }
                 }
+                say(&mut self.described, &mut self.down);
                 if fields.is_fatal() {
                     self.fatal = true;
                     *said_farewell = true;
@@ -125,15 +170,27 @@ impl Relay<'_> {
                 let body = frame.body(wire.bytes());
                 self.session.on_reply(Event::Refused(failure), frame.tag, body, carried);
             }
-            Event::Done(note) if self.hold == Hold::Answers => self.held_notes.extend(note),
+            Event::Done(note) if self.hold == Hold::Answers && !matches!(note, Some(Note::Brought)) => {
+                self.held_notes.extend(note);
+            }
+            Event::Ready(_) if self.unsettled.is_none() && carried.reported == Reported::Later => {
+                self.session.on_reply(event, frame.tag, body, carried);
+                self.tell();
+            }
             Event::Done(_) | Event::Ready(_) | Event::Asynchronous => {
                 self.session.on_reply(event, frame.tag, body, carried);
             }
+        }
+        if frame.tag == tag::READY_FOR_QUERY && self.go_on() {
+            return Ok(Verdict::Swallow);
         }
         Ok(self.relay(frame, verdict))
     }
 
     fn relay(&mut self, frame: Frame, verdict: Verdict) -> Verdict {
+        if self.unsettled.is_some() {
+            return Verdict::Swallow;
+        }
         if verdict == Verdict::Relay {
             self.down.relay(frame.start..frame.end());
         }

@@ -7,6 +7,7 @@
 //! does not take its bytes, the other is not read, so memory stays bounded whatever a message's size.
 
 mod downstream;
+mod heal;
 mod wait;
 
 use std::future::poll_fn;
@@ -23,7 +24,9 @@ use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::backend as tag;
 use crate::server::Server;
 use crate::session::encode::Upstream;
+use crate::session::settings::Difference;
 use crate::session::{Batch, Note, Plan, Session};
+use heal::Heal;
 use wait::Happened;
 
 /// When a batch counts as dealt with.
@@ -55,6 +58,11 @@ pub enum Outcome {
     /// The standby would not do it, and the client does not know: it can be done elsewhere.
     Elsewhere {
         /// The SQLSTATE, when the standby gave one; none when it hung up.
+        code: Option<SqlState>,
+    },
+    /// The client's settings, which were sent along, were refused, and nothing of the batch was run.
+    Unsettled {
+        /// The SQLSTATE of the refusal.
         code: Option<SqlState>,
     },
     /// The client is gone; the server may be busy with its statement.
@@ -134,6 +142,9 @@ enum Watch {
 
 /// One batch on its way.
 struct Relay<'a> {
+    /// The client's messages.
+    frames: &'a [Frame],
+    plan: &'a Plan,
     client: &'a mut Wire,
     server: &'a mut Server,
     session: &'a mut Session,
@@ -150,12 +161,20 @@ struct Relay<'a> {
     /// The server said farewell.
     fatal: bool,
     watch: Watch,
+    heal: Heal,
+    /// A ParameterDescription that is kept back while its statement may turn out to be out of date.
+    described: Vec<u8>,
+    /// The client's settings were refused, with this SQLSTATE: what was sent behind them is passed over.
+    unsettled: Option<Option<SqlState>>,
     /// Notes of what succeeded while answers were held, to be unsaid.
     held_notes: Vec<Note>,
 }
 
 /// One batch, and how to treat it.
 pub struct Job<'a> {
+    /// What the server lacks of the client's settings, to be sent in front. Only for a batch that ends with a message
+    /// that the server answers with `ReadyForQuery`.
+    pub along: Option<&'a Difference>,
     /// Its messages, in the client's buffer.
     pub frames: &'a [Frame],
     /// What the session learnt of them.
@@ -171,14 +190,23 @@ pub struct Job<'a> {
 /// Sends the messages of `job` to the server and relays the replies. Not cancel safe: a server whose
 /// future was dropped owes replies, and is therefore not clean.
 pub async fn run<'a>(client: &'a mut Wire, server: &'a mut Server, session: &'a mut Session, job: Job<'a>) -> Outcome {
-    let mut relay = Relay::new(client, server, session, job.hold, job.acknowledge);
-    relay.encode(job.frames, job.plan);
-    relay.pump(job.until).await
+    let (until, along, heal) = (job.until, job.along, Heal::of(&job, session, server));
+    let mut relay = Relay { heal, ..Relay::new(client, server, session, job) };
+    relay.begin(along);
+    relay.pump(until).await
 }
 
 /// Relays what the server says of its own accord, once.
 pub async fn overhear(client: &mut Wire, server: &mut Server, session: &mut Session) -> Outcome {
-    let mut relay = Relay::new(client, server, session, Hold::No, None);
+    let silence = Job {
+        along: None,
+        frames: &[],
+        plan: &Plan::default(),
+        until: Until::Replied,
+        hold: Hold::No,
+        acknowledge: None,
+    };
+    let mut relay = Relay::new(client, server, session, silence);
     // Readiness may be a false alarm, so what is not there is not waited for.
     match poll_fn(|cx| Poll::Ready(relay.server.wire.poll_fill(cx, 1))).await {
         Poll::Pending => Outcome::Done(Parting::default()),
@@ -188,40 +216,55 @@ pub async fn overhear(client: &mut Wire, server: &mut Server, session: &mut Sess
 }
 
 impl<'a> Relay<'a> {
-    fn new(
-        client: &'a mut Wire,
-        server: &'a mut Server,
-        session: &'a mut Session,
-        hold: Hold,
-        acknowledge: Option<&'a mut (dyn FnMut() + Send)>,
-    ) -> Self {
+    fn new(client: &'a mut Wire, server: &'a mut Server, session: &'a mut Session, job: Job<'a>) -> Self {
         Self {
+            frames: job.frames,
+            plan: job.plan,
             client,
             server,
             session,
             up: Outbox::default(),
             down: Outbox::default(),
-            hold,
-            acknowledge,
+            hold: job.hold,
+            acknowledge: job.acknowledge,
             heard: Heard::Nothing,
             streaming: Verdict::Relay,
             error: None,
             fatal: false,
             watch: Watch::On,
+            heal: Heal::No,
+            described: Vec::new(),
+            unsettled: None,
             held_notes: Vec::new(),
         }
     }
 }
 
 impl Relay<'_> {
-    fn encode(&mut self, frames: &[Frame], plan: &Plan) {
+    /// Sends what goes in front of the batch, and the batch.
+    fn begin(&mut self, along: Option<&Difference>) {
         let mut upstream =
             Upstream { carried: &mut self.server.carried, replies: &mut self.server.replies, out: &mut self.up };
+        if let Some(difference) = along {
+            self.session.bring(difference, &mut upstream);
+        }
         self.session.prelude(&mut upstream);
-        let batch = Batch { buffer: self.client.bytes(), frames };
-        self.session.encode(batch, plan, &mut upstream);
-        let ends = frames.last().is_none_or(|frame| frame.is_end());
+        self.encode(0);
+        let ends = self.frames.last().is_none_or(|frame| frame.is_end());
         self.server.wire.tear(if ends { Torn::Whole } else { Torn::Midway });
+        self.tell();
+    }
+
+    /// Sends the batch from its message `from` on.
+    fn encode(&mut self, from: usize) {
+        let mut upstream =
+            Upstream { carried: &mut self.server.carried, replies: &mut self.server.replies, out: &mut self.up };
+        let batch = Batch { buffer: self.client.bytes(), frames: self.frames };
+        self.session.encode(batch, self.plan, from, &mut upstream);
+    }
+
+    /// Tells the client what it believes otherwise than its server has reported.
+    fn tell(&mut self) {
         let told = &mut self.down;
         self.session.catch_up(&mut self.server.carried, |name, value| {
             told.make(|out| crate::protocol::backend::parameter_status(out, name, value));
@@ -232,7 +275,7 @@ impl Relay<'_> {
         self.answer_what_is_due();
         loop {
             if self.is_done(until) {
-                return Outcome::Done(self.part());
+                return self.unsettled.map_or_else(|| Outcome::Done(self.part()), |code| Outcome::Unsettled { code });
             }
             match self.wait().await {
                 Happened::Written | Happened::ClientSpoke => {}
@@ -289,6 +332,9 @@ impl Relay<'_> {
 
     async fn server_ended(&mut self) -> Outcome {
         self.server.break_off("closed by the server");
+        if let Some(code) = self.unsettled {
+            return Outcome::Unsettled { code };
+        }
         if self.hold == Hold::Answers && self.heard == Heard::Nothing {
             return self.elsewhere();
         }

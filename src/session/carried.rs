@@ -9,6 +9,18 @@ use super::registry::Statement;
 use super::settings::{Ledger, Settings};
 use crate::types::ClientId;
 
+/// What [`Carried::unnamed`] is when the server's unnamed statement is one of Howdah's own.
+pub const STRANGE: u64 = u64::MAX;
+
+/// Whether a server has reported the settings that it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// It has.
+    Now,
+    /// It will, before its next `ReadyForQuery` (`ReportChangedGUCOptions`, src/backend/utils/misc/guc.c).
+    Later,
+}
+
 /// Settings and prepared statements on one server.
 #[derive(Debug)]
 pub struct Carried {
@@ -18,6 +30,8 @@ pub struct Carried {
     pub settings: Arc<Settings>,
     /// What it reported with `ParameterStatus`.
     pub parameters: Arc<Parameters>,
+    /// Whether `parameters` are those of `settings`.
+    pub reported: Reported,
     /// Named statements, the most recently used first. Holding them keeps their registry entries alive.
     statements: LruCache<u64, Arc<Statement>>,
     /// Most named statements.
@@ -41,6 +55,7 @@ impl Carried {
             startup: Settings::none(),
             settings: Settings::none(),
             parameters,
+            reported: Reported::Now,
             statements: LruCache::unbounded(),
             capacity,
             unnamed: None,

@@ -102,10 +102,10 @@ impl Session {
         }
     }
 
-    /// Turns the messages of `batch` into what the server must see.
-    pub fn encode(&mut self, batch: Batch<'_>, plan: &Plan, up: &mut Upstream<'_>) {
+    /// Turns the messages of `batch`, from `from` on, into what the server must see.
+    pub fn encode(&mut self, batch: Batch<'_>, plan: &Plan, from: usize, up: &mut Upstream<'_>) {
         let steps = plan.steps.iter().map(Some).chain(std::iter::repeat(None));
-        for ((frame, body), step) in batch.messages().zip(steps) {
+        for ((frame, body), step) in batch.messages().zip(steps).skip(from) {
             // What the server passes over has no answer and no effect.
             if !frame.is_start() || (up.replies.is_skipping() && frame.tag != tag::SYNC) {
                 up.relay(frame);

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod audit;
+mod bring;
 pub mod carried;
 mod effects;
 pub mod encode;
@@ -38,13 +39,13 @@ use crate::protocol::tag::{TransactionStatus, backend as tag};
 use crate::protocol::text::split_cstr;
 use crate::sql::Effects;
 use crate::sql::command::{Parsed, TransactionModes};
-use carried::Carried;
+use carried::{Carried, Reported};
 use listens::Listens;
 pub use observe::{Batch, Intent, Plan, Standing, Work};
 use parameters::Parameters;
 use pins::{HeldCursors, Pins, Reason};
 use registry::{Registry, Statement};
-use settings::{Ledger, Settings, Value};
+use settings::{Difference, Ledger, Settings, Value};
 pub use undo::{Forgotten, Names};
 
 /// What a server's reply queue remembers for the session.
@@ -101,6 +102,10 @@ pub enum Note {
     },
     /// Something that Howdah refuses, in PostgreSQL's words.
     Refused(Box<Report>),
+    /// One of the messages that bring the client's settings to its server.
+    Bringing,
+    /// The last of them: from then on the server carries the settings.
+    Brought,
 }
 
 /// The setting that SET changes in part.
@@ -225,8 +230,8 @@ impl Session {
         self.ledger.current()
     }
 
-    /// A server is lent: gives the SQL that makes it carry the client's settings, if it does not.
-    pub fn attach(&mut self, carried: &mut Carried) -> Option<String> {
+    /// A server is lent: gives what makes it carry the client's settings, if it does not.
+    pub fn attach(&mut self, carried: &mut Carried) -> Option<Difference> {
         self.server = carried.ledger();
         if Arc::ptr_eq(&carried.settings, self.ledger.current()) {
             return None;
@@ -244,10 +249,10 @@ impl Session {
         self.server = carried.ledger();
     }
 
-    /// The SQL that gives the server that the client has what it lacks of the client's settings: after a RESET, the
+    /// What gives the server that the client has what it lacks of the client's settings: after a RESET, the
     /// server is back at its own, and the client at those of its startup.
     #[must_use]
-    pub fn lacks(&self) -> Option<String> {
+    pub fn lacks(&self) -> Option<Difference> {
         let (has, wants) = (self.server.current(), self.ledger.current());
         if Arc::ptr_eq(has, wants) { None } else { has.difference(wants) }
     }
@@ -332,12 +337,18 @@ impl Session {
                     statement.accept();
                 }
             }
+            Event::Done(Some(Note::Brought)) => self.attached(carried),
             Event::Failed(failure) | Event::Refused(failure) => self.undo(failure, carried),
-            Event::Ready(status) => self.ready(status),
+            Event::Ready(status) => {
+                carried.reported = Reported::Now;
+                self.ready(status);
+            }
             Event::Parameter => {
                 if let Some((name, value)) = parameter(body) {
                     self.reported(name, value);
-                    parameters::report(&mut self.believed, name, value);
+                    if carried.reported == Reported::Now {
+                        parameters::report(&mut self.believed, name, value);
+                    }
                     parameters::report(&mut carried.parameters, name, value);
                 }
             }
@@ -379,9 +390,11 @@ impl Session {
         self.tx = mark;
     }
 
-    /// Tells the client of parameters that its new server reports otherwise than the last one did.
+    /// Tells the client of parameters that its new server reports otherwise than the last one did; once it has.
     pub fn catch_up(&mut self, carried: &mut Carried, tell: impl FnMut(&str, &str)) {
-        parameters::catch_up(&mut self.believed, &mut carried.parameters, tell);
+        if carried.reported == Reported::Now {
+            parameters::catch_up(&mut self.believed, &mut carried.parameters, tell);
+        }
     }
 
     fn ready(&mut self, status: TransactionStatus) {

@@ -32,7 +32,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Whether a Parse of `name` stands before `frame`.
-    fn parses_before(self, name: &[u8], frame: Frame) -> bool {
+    #[must_use]
+    pub fn parses_before(self, name: &[u8], frame: Frame) -> bool {
         let earlier = self.frames.iter().rev().skip_while(|other| other.start >= frame.start);
         earlier
             .filter(|other| other.tag == tag::PARSE && other.is_start())

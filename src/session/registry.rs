@@ -139,6 +139,19 @@ impl Registry {
 
     /// The one statement with this text and these types in `scope`; `outlook` is asked only for a new one.
     pub fn intern(&self, scope: u64, text: &[u8], types: &[u8], outlook: &Outlook<'_>) -> Arc<Statement> {
+        self.one(scope, text, types, |id| {
+            Statement::new(id, text, types, outlook.analyse(text), outlook.catalog.seed())
+        })
+    }
+
+    /// The statement that stands for the text of one that is retired.
+    pub fn renewed(&self, retired: &Statement) -> Arc<Statement> {
+        let Statement { scope, text, types, analysis, catalog, .. } = retired;
+        let new = |id| Statement::new(id, text, types, *analysis, *catalog);
+        if *scope == 0 { Arc::new(new(self.fresh_id())) } else { self.one(*scope, text, types, new) }
+    }
+
+    fn one(&self, scope: u64, text: &[u8], types: &[u8], new: impl FnOnce(u64) -> Statement) -> Arc<Statement> {
         let hash = FixedState::default().hash_one((scope, text, types));
         let index = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,9 +162,7 @@ impl Registry {
         if let Some(statement) = known {
             return statement;
         }
-        let id = self.fresh_id();
-        let own = Statement::new(id, text, types, outlook.analyse(text), outlook.catalog.seed());
-        let statement = Arc::new(Statement { scope, ..own });
+        let statement = Arc::new(Statement { scope, ..new(self.fresh_id()) });
         shard.insertions += 1;
         if shard.insertions.is_multiple_of(SWEEP) {
             shard.entries.retain(|_, list| {

@@ -3,7 +3,6 @@
 //! What was set is kept as the client said it, so that PostgreSQL itself judges it again on the next
 //! server; nothing here knows what a setting means. SET is transactional, and so is the ledger.
 
-use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -125,38 +124,56 @@ impl Settings {
         }
     }
 
-    /// The SQL that makes a server that carries `self` carry `wanted`; `None` when it does already.
+    /// What makes a server that carries `self` carry `wanted`; `None` when it does already.
     ///
-    /// One simple query: the server applies all of it or nothing. The role is given back before
-    /// anything else changes and taken last, because other settings may need rights that it lacks.
+    /// The role is given back before anything else changes and taken last, because other settings may need rights
+    /// that it lacks.
     #[must_use]
-    pub fn difference(&self, wanted: &Self) -> Option<String> {
-        let mut sql = String::new();
+    pub fn difference(&self, wanted: &Self) -> Option<Difference> {
+        let mut sql = Vec::new();
         let differs = |name: &str| self.get(name) != wanted.get(name);
         for name in [ROLE, AUTHORIZATION] {
             if self.get(name).is_some() && (differs(name) || differs(AUTHORIZATION)) {
-                let _ = write!(sql, "RESET {name};");
+                sql.push(format!("RESET {name}"));
             }
         }
         let is_identity = |name: &str| name == ROLE || name == AUTHORIZATION;
         for (name, _) in self.iter().filter(|(name, _)| !is_identity(name)) {
             if wanted.get(name).is_none() {
-                let _ = write!(sql, "RESET {};", qualified(name));
+                sql.push(format!("RESET {}", qualified(name)));
             }
         }
         for (name, value) in wanted.iter().filter(|(name, _)| !is_identity(name)) {
             if self.get(name) != Some(value) {
-                set(&mut sql, name, value);
+                sql.push(set(name, value));
             }
         }
         for name in [AUTHORIZATION, ROLE] {
             if let Some(value) = wanted.get(name)
                 && (differs(name) || differs(AUTHORIZATION))
             {
-                set(&mut sql, name, value);
+                sql.push(set(name, value));
             }
         }
-        (!sql.is_empty()).then_some(sql)
+        (!sql.is_empty()).then_some(Difference(sql))
+    }
+}
+
+/// Statements that change a server's settings, in their order. They must be run in one transaction: the server is then
+/// as wanted, or as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference(Vec<String>);
+
+impl Difference {
+    /// Its statements.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// All of it as one simple query, of which a server applies everything or nothing.
+    #[must_use]
+    pub fn to_query(&self) -> String {
+        self.0.join(";")
     }
 }
 
@@ -168,13 +185,13 @@ fn qualified(name: &str) -> String {
     name.split('.').map(quote_identifier).collect::<Vec<_>>().join(".")
 }
 
-fn set(sql: &mut String, name: &str, value: &Value) {
-    let _ = match value {
-        Value::Sql(value) => write!(sql, "SET {} TO {value};", qualified(name)),
+fn set(name: &str, value: &Value) -> String {
+    match value {
+        Value::Sql(value) => format!("SET {} TO {value}", qualified(name)),
         Value::Text(value) => {
-            write!(sql, "SELECT pg_catalog.set_config({},{},false);", quote_literal(name), quote_literal(value))
+            format!("SELECT pg_catalog.set_config({},{},false)", quote_literal(name), quote_literal(value))
         }
-    };
+    }
 }
 
 /// Settings over the course of transactions: what holds now, and what a rollback brings back.
@@ -325,8 +342,8 @@ mod tests {
         let wanted = settings(&[("a", "1"), ("b", "it's")]);
         assert_eq!(carried.difference(&carried), None);
         assert_eq!(
-            carried.difference(&wanted).as_deref(),
-            Some("RESET \"my\".\"c\";SELECT pg_catalog.set_config('b','it''s',false);")
+            carried.difference(&wanted).map(|difference| difference.to_query()).as_deref(),
+            Some("RESET \"my\".\"c\";SELECT pg_catalog.set_config('b','it''s',false)")
         );
     }
 
@@ -339,8 +356,8 @@ mod tests {
         ledger.set("role", sql("bob"));
         ledger.set("work_mem", sql("'2MB'"));
         assert_eq!(
-            alice.difference(ledger.current()).as_deref(),
-            Some("RESET role;SET \"work_mem\" TO '2MB';SET \"role\" TO bob;")
+            alice.difference(ledger.current()).map(|difference| difference.to_query()).as_deref(),
+            Some("RESET role;SET \"work_mem\" TO '2MB';SET \"role\" TO bob")
         );
         ledger.reset_all();
         assert_eq!(ledger.current().get("role"), Some(&sql("bob")));

@@ -9,6 +9,7 @@ use super::encode::Upstream;
 use super::pins::Pins;
 use super::registry::Registry;
 use super::scope::Outlook;
+use super::settings::Difference;
 use super::{Batch, Intent, Note, Plan, Session, Standing, Tx, Work};
 use crate::auth::Users;
 use crate::auth::method::{Step, begin};
@@ -28,6 +29,8 @@ struct Pair {
     replies: Replies<Note>,
     standing: Standing,
     objects: u64,
+    /// What the server lacks of the client's settings, sent along with the next batch.
+    lacks: Option<Difference>,
 }
 
 impl Pair {
@@ -50,7 +53,20 @@ impl Pair {
             replies: Replies::default(),
             standing: Standing::Detached,
             objects: 0,
+            lacks: None,
         }
+    }
+
+    /// A client that has set `work_mem` and comes to a server that carries nothing.
+    fn on_another_server() -> Self {
+        let mut pair = Self::new();
+        pair.send(&query("SET work_mem TO '1MB'")).unwrap_err();
+        pair.hear("CZ", b'I', b"SET\0");
+        pair.session.detach(&mut pair.carried);
+        pair.carried = Carried::new(Arc::default(), 2);
+        pair.lacks = pair.session.attach(&mut pair.carried);
+        assert!(pair.lacks.is_some());
+        pair
     }
 
     /// What becomes of a batch: the answer, or what a server sees of it.
@@ -72,8 +88,11 @@ impl Pair {
         self.standing = Standing::Attached;
         let mut out = Outbox::default();
         let mut up = Upstream { carried: &mut self.carried, replies: &mut self.replies, out: &mut out };
+        if let Some(difference) = self.lacks.take() {
+            self.session.bring(&difference, &mut up);
+        }
         self.session.prelude(&mut up);
-        self.session.encode(batch, &plan, &mut up);
+        self.session.encode(batch, &plan, 0, &mut up);
         Err(String::from_utf8_lossy(&out.to_bytes(batch.buffer)).replace('\0', "."))
     }
 
@@ -319,4 +338,54 @@ fn a_lock_outlives_the_statement_that_failed_after_taking_it() {
     pair.send(&query("select pg_advisory_lock(1), 1/0")).unwrap_err();
     pair.hear("EZ", b'I', b"");
     assert!(pair.session.in_doubt());
+}
+
+/// The replies to the messages that bring one setting, but for the last: BEGIN, SET, and the COMMIT that follows.
+const BRINGING: &str = "12C12C12";
+
+#[test]
+fn settings_go_along_and_hold_when_they_are_committed() {
+    let mut pair = Pair::on_another_server();
+    let sent = pair.send(&query("SELECT 1")).unwrap_err();
+    let at = |what: &str| sent.find(what).unwrap_or_else(|| panic!("{what}: {sent}"));
+    assert!(at("BEGIN") < at("SET \"work_mem\"") && at("SET \"work_mem\"") < at(".COMMIT."), "{sent}");
+    assert!(at(".COMMIT.") < at("SELECT 1"), "{sent}");
+    pair.hear(BRINGING, 0, b"");
+    assert!(pair.carried.settings.is_empty());
+    pair.hear("C", 0, b"COMMIT\0");
+    assert!(Arc::ptr_eq(&pair.carried.settings, pair.session.settings()));
+    pair.hear("TDCZ", b'I', b"SELECT 1\0");
+    assert!(pair.replies.is_clean());
+    assert_eq!(*pair.session.tx(), Tx::Idle);
+}
+
+#[test]
+fn nothing_is_believed_of_what_is_passed_over_behind_settings() {
+    // The transaction may not begin, the setting may be refused, the commit may fail.
+    for (heard, status) in [("E", b'I'), ("12C1E", b'E'), (BRINGING, b'I')] {
+        let mut pair = Pair::on_another_server();
+        let batch = [parse("s", "select pg_advisory_lock(1)"), bind("s"), execute(""), sync()].concat();
+        pair.send(&batch).unwrap_err();
+        pair.hear(heard.trim_end_matches('E'), 0, b"");
+        pair.hear("EZ", status, b"");
+        assert!(pair.carried.settings.is_empty(), "{heard}");
+        assert_eq!((pair.session.prepared_count(), pair.carried.count()), (0, 0), "{heard}");
+        assert!(!pair.session.in_doubt(), "{heard}");
+        assert!(pair.replies.is_empty(), "{heard}");
+    }
+}
+
+#[test]
+fn a_simple_query_is_passed_over_behind_settings_that_are_refused() {
+    let mut pair = Pair::on_another_server();
+    pair.send(&query("SELECT 1")).unwrap_err();
+    pair.hear("12C1E", 0, b"");
+    // What it waits for is a Sync.
+    assert!(pair.replies.is_empty() && pair.replies.is_skipping());
+}
+
+#[test]
+fn howdahs_own_unnamed_statement_is_nobodys() {
+    let mut pair = Pair::on_another_server();
+    assert!(pair.send(&[bind(""), sync()].concat()).unwrap_err().contains("howdah_refused"));
 }

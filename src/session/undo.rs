@@ -40,12 +40,24 @@ enum Fate {
 }
 
 impl Session {
-    /// A server has refused a statement because the statement's result has changed: whoever prepares its text again
-    /// gets a new statement on every server.
-    pub fn outdated(&self, failure: &Failure<Note>) {
-        if let Some(Note::Bound(statement)) = &failure.failed {
-            self.registry.retire(statement);
+    /// A server has refused `statement` because its result has changed: whoever prepares its text again gets a new
+    /// statement on every server.
+    pub fn outdated(&self, statement: &Arc<Statement>) {
+        self.registry.retire(statement);
+    }
+
+    /// Gives the client a new statement of the same text in the place of one that is out of date.
+    pub fn renew(&mut self, outdated: &Arc<Statement>) {
+        let renewed = self.registry.renewed(outdated);
+        for statement in self.statements.values_mut().filter(|statement| Arc::ptr_eq(statement, outdated)) {
+            *statement = Arc::clone(&renewed);
         }
+    }
+
+    /// Whether `name` is the client's for `statement`.
+    #[must_use]
+    pub fn means(&self, name: &[u8], statement: &Arc<Statement>) -> bool {
+        self.statement(name).is_some_and(|known| Arc::ptr_eq(known, statement))
     }
 
     /// Takes back what was assumed of messages that failed or were skipped.
@@ -100,16 +112,16 @@ impl Session {
                 if let Some(forgotten) = forgotten {
                     self.remember_again(*forgotten, carried);
                 }
-                self.may_have_locked(effects);
+                self.may_have_locked(effects, fate);
             }
-            Note::Query { effects, .. } => self.may_have_locked(effects),
-            Note::Bound(_) | Note::Begin | Note::Refused(_) => {}
+            Note::Query { effects, .. } => self.may_have_locked(effects, fate),
+            Note::Bound(_) | Note::Begin | Note::Refused(_) | Note::Bringing | Note::Brought => {}
         }
     }
 
     /// Session locks survive the failure of the statement that took them.
-    fn may_have_locked(&mut self, effects: Effects) {
-        if effects.has(Effects::ADVISORY_LOCK) {
+    fn may_have_locked(&mut self, effects: Effects, fate: Fate) {
+        if fate == Fate::Failed && effects.has(Effects::ADVISORY_LOCK) {
             self.took_effect(Effects::ADVISORY_LOCK);
         }
     }
@@ -144,6 +156,12 @@ impl Session {
         }
     }
 
+    /// Forgets that a batch failed of which nothing was run, and which will be sent again.
+    pub fn unfail(&mut self) {
+        self.failed = false;
+        self.portals.clear();
+    }
+
     /// Takes back what the session, not the server, has assumed of a batch that will be sent again elsewhere;
     /// the last message's note first.
     pub fn unsay(&mut self, notes: Vec<Note>) {
@@ -158,7 +176,6 @@ impl Session {
                 _ => {}
             }
         }
-        self.failed = false;
-        self.portals.clear();
+        self.unfail();
     }
 }

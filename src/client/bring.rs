@@ -1,0 +1,158 @@
+//! How a client's settings come to the server that it is lent: with its own messages, or ahead of them.
+
+use std::time::Instant;
+
+use super::answer::{self, Wrote};
+use super::attach::{AttachError, Later, Lent, Orders};
+use super::exchange::Ran;
+use super::task::{Attachment, Client, End, Held};
+use crate::protocol::sqlstate::SqlState;
+use crate::protocol::tag::{TransactionStatus, frontend as tag};
+use crate::relay::{Outcome, Until};
+use crate::router::reason::Reason;
+use crate::server::own::OwnError;
+use crate::session::settings::Difference;
+use crate::session::{Plan, Tx};
+
+/// How the client's settings come to a server that lacks them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bring {
+    /// In front of the client's messages, in one write with them.
+    Along,
+    /// Before anything of the client's is sent.
+    First,
+}
+
+/// Settings that are sent along, and what is needed should they be refused.
+#[derive(Debug)]
+pub(super) struct Along {
+    pub(super) difference: Difference,
+    reason: Reason,
+    orders: Orders,
+}
+
+impl Client {
+    /// How settings may come to the server: before a batch whose end the server does not answer, they come alone.
+    pub(super) fn bring(&self, until: Until) -> Bring {
+        let last = self.frames.last().map(|frame| frame.tag);
+        let ready = matches!(last, Some(tag::QUERY | tag::SYNC | tag::FUNCTION_CALL));
+        if until == Until::Replied && ready { Bring::Along } else { Bring::First }
+    }
+
+    /// The server is the client's, unless there are settings that it lacks and that can't be sent along.
+    pub(super) fn take_over(
+        &mut self,
+        mut lent: Lent,
+        orders: &Orders,
+        now: Instant,
+    ) -> Result<(), (Box<Lent>, Difference)> {
+        let along = match (self.session.attach(&mut lent.lease.carried), orders.bring) {
+            (None, _) => None,
+            (Some(difference), Bring::First) => return Err((Box::new(lent), difference)),
+            (Some(difference), Bring::Along) => {
+                Some(Box::new(Along { difference, reason: lent.reason, orders: orders.clone() }))
+            }
+        };
+        self.hold(lent, along, now);
+        Ok(())
+    }
+
+    /// The settings that were sent along were refused, and nothing was run behind them. They are brought once more, alone:
+    /// by a server without others' settings if need be, and with the client's error if there is one.
+    async fn bring_again(&mut self, code: Option<SqlState>) -> Result<Result<(), AttachError>, End> {
+        let Attachment::Lent(held) = std::mem::replace(&mut self.attachment, Attachment::Detached) else {
+            return Ok(Err(AttachError::Lost));
+        };
+        let mut held = *held;
+        let Some(along) = held.along.take() else { return Ok(Err(AttachError::Lost)) };
+        if !self.key.slot.give_back() {
+            self.canceled(&mut held).await;
+        }
+        let timeout = self.limits().cancel_timeout;
+        if held.lease.broken().is_none() && held.lease.replies.status() != TransactionStatus::Idle {
+            // Should it fail, the connection is lost.
+            let _ = held.lease.run_own("ROLLBACK", timeout).await;
+        }
+        let Held { lease, busy, node, ran, .. } = held;
+        let timed = lease.carried.settings.get("statement_timeout").is_some();
+        if code == Some(SqlState::QUERY_CANCELED) && !timed {
+            return Ok(Err(AttachError::Report(answer::canceled())));
+        }
+        let Along { difference, reason, mut orders } = *along;
+        orders.bring = Bring::First;
+        let lent = Lent { lease, busy, node, ran, reason };
+        let later = if lent.lease.broken().is_some() {
+            Later::Wish(lent.otherwise())
+        } else {
+            Later::Settings(Box::new(lent), difference)
+        };
+        self.attach_later(later, &orders, Instant::now()).await
+    }
+
+    /// The settings that went along were refused: they are brought alone, and the batch is sent behind them if they could
+    /// be; an error is what came of the refusal.
+    pub(super) async fn relay_again(
+        &mut self,
+        code: Option<SqlState>,
+        mark: &Tx,
+        plan: &Plan,
+        until: Until,
+    ) -> Result<Outcome, Result<(), End>> {
+        self.session.unfail();
+        self.session.go_back_to(mark.clone());
+        let brought = match self.bring_again(code).await {
+            Ok(brought) => brought,
+            Err(end) => return Err(Err(end)),
+        };
+        if let Err(error) = brought {
+            self.without_settings(error, plan, until).await?;
+        }
+        Ok(self.relay(plan, until).await)
+    }
+
+    /// Has the server carry the client's settings, and waits until it does.
+    pub(super) async fn bring_settings(&mut self, mut lent: Lent, difference: &Difference) -> Result<(), AttachError> {
+        let error = match lent.lease.run_own(&difference.to_query(), self.limits().cancel_timeout).await {
+            Ok(_) => {
+                self.session.attached(&mut lent.lease.carried);
+                self.hold(lent, None, Instant::now());
+                return Ok(());
+            }
+            // What others have set there may be what cannot be undone: a server without any of it will tell.
+            Err(OwnError::Refused(_)) if !lent.lease.carried.settings.is_empty() => AttachError::Lost,
+            // One message is made whole or not at all: the server is as it was, and the next client's.
+            Err(OwnError::Refused(body)) => return Err(AttachError::Relayed(body)),
+            Err(OwnError::Lost | OwnError::Timeout) => {
+                self.served.cluster.suspect(lent.node);
+                if lent.ran == Ran::OnReplica {
+                    self.services.counters.retries.increment();
+                }
+                AttachError::Lost
+            }
+        };
+        // What the server carries is not what was thought, or cannot be left behind: nobody else gets it.
+        lent.lease.break_off("settings refused");
+        Err(error)
+    }
+
+    /// Gives the server that is held the settings that it lacks, between statements and where a statement may run.
+    pub(super) async fn supply(&mut self) -> Result<(), AttachError> {
+        let timeout = self.limits().cancel_timeout;
+        let (Attachment::Lent(held), Some(difference)) = (&mut self.attachment, self.session.lacks()) else {
+            return Ok(());
+        };
+        let replies = &held.lease.replies;
+        let quiet = replies.is_empty() && !replies.copying_in() && !replies.is_unsynced();
+        if !quiet || replies.status() == TransactionStatus::Failed {
+            return Ok(());
+        }
+        match held.lease.run_own(&difference.to_query(), timeout).await {
+            Ok(_) => {
+                self.session.supplied();
+                Ok(())
+            }
+            Err(OwnError::Refused(body)) => Err(AttachError::Relayed(body)),
+            Err(OwnError::Lost | OwnError::Timeout) => Err(AttachError::Report(answer::server_lost(Wrote::Nothing))),
+        }
+    }
+}
