@@ -32,6 +32,7 @@ fn main() -> std::process::ExitCode {
             large_result,
             wrong_password_and_database,
             dump_is_the_same_as_without,
+            locks_of_others_hold_up_no_reads,
         ],
     )
 }
@@ -321,4 +322,16 @@ async fn dump_is_the_same_as_without(env: &Env) {
 /// Newer releases guard a dump against psql commands in data with a random key.
 fn comparable(dump: &str) -> Vec<&str> {
     dump.lines().filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict")).collect()
+}
+
+/// To give out the text of a view, PostgreSQL locks what the view reads: Howdah must neither wait for that nor be waited for.
+async fn locks_of_others_hold_up_no_reads(env: &Env) {
+    let holder = env.app().connect().await.unwrap();
+    rows(&holder, "CREATE TABLE held (n int); CREATE VIEW held_view AS SELECT n FROM held").await.unwrap();
+    rows(&holder, "BEGIN; LOCK TABLE held").await.unwrap();
+    let beside = env.app().connect().await.unwrap();
+    rows(&beside, "CREATE TABLE beside_held (n int)").await.unwrap();
+    env.read_by_replicas("beside_held").await;
+    rows(&holder, "COMMIT").await.unwrap();
+    env.read_by_replicas("held_view").await;
 }

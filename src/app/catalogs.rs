@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::client::services::Services;
 use crate::cluster::Cluster;
 use crate::cluster::catalog::{Catalogs, Contents};
+use crate::protocol::sqlstate::SqlState;
 use crate::server::connect::{ConnectError, Login, connect};
 use crate::server::query::{Direct, QueryError, Rows};
 use crate::sql::catalog::{self, Catalog};
@@ -59,6 +60,9 @@ enum LoadError {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// All is loaded but these.
+    #[error("definitions of views and policies could not be read: somebody has locked what they are about")]
+    Locked,
 }
 
 impl Loaders {
@@ -107,7 +111,9 @@ impl Loader {
             for contents in due {
                 failed.retain(|other| !Arc::ptr_eq(other, &contents));
                 if let Err(error) = self.serve(&contents, &services).await {
-                    tracing::warn!(database = %contents.database(), %error, "catalog not loaded: its reads go to the primary");
+                    if !matches!(error, LoadError::Locked) {
+                        tracing::warn!(database = %contents.database(), %error, "catalog not loaded: its reads go to the primary");
+                    }
                     failed.push(contents);
                     retry = Instant::now() + RETRY;
                 }
@@ -130,9 +136,9 @@ impl Loader {
         let mut tries = 1;
         loop {
             match self.load(contents, services).await {
-                Ok(catalog) => {
+                Ok((catalog, rest)) => {
                     contents.set(catalog);
-                    return Ok(());
+                    return rest;
                 }
                 Err(LoadError::Query(QueryError::Server(_))) if tries < TRIES => tries += 1,
                 Err(error) => return Err(error),
@@ -140,15 +146,30 @@ impl Loader {
         }
     }
 
-    async fn load(&mut self, contents: &Contents, services: &Arc<Services>) -> Result<Catalog, LoadError> {
+    /// The catalog, and what is wrong with it.
+    async fn load(
+        &mut self,
+        contents: &Contents,
+        services: &Arc<Services>,
+    ) -> Result<(Catalog, Result<(), LoadError>), LoadError> {
         let primary = self.cluster.view().primary.ok_or(LoadError::NoPrimary)?;
         let mut login = self.logins.get(primary).cloned().ok_or(LoadError::NoPrimary)?;
         login.database = contents.database().clone();
         "howdah catalog".clone_into(&mut login.application_name);
         let mut connection = Direct::new(connect(&login).await?);
-        let mut answers = Vec::new();
-        for query in catalog::QUERIES {
-            answers.push(connection.query(query, TIMEOUT).await?);
+        connection.query(catalog::PATIENCE, TIMEOUT).await?;
+        let (mut answers, mut rest) = (Vec::new(), Ok(()));
+        for (index, query) in catalog::QUERIES.iter().enumerate() {
+            let answer = match connection.query(query, TIMEOUT).await {
+                Err(QueryError::Server(error))
+                    if index == catalog::RELATIONS && error.code == SqlState::LOCK_NOT_AVAILABLE =>
+                {
+                    rest = Err(LoadError::Locked);
+                    connection.query(catalog::UNDEFINED, TIMEOUT).await?
+                }
+                answer => answer?,
+            };
+            answers.push(answer);
         }
         if let [Some(hash), Some(end)] = connection.query(catalog::DEFAULTS, TIMEOUT).await?.concat().as_slice() {
             let before = self.defaults.insert(contents.database().clone(), hash.clone());
@@ -158,7 +179,7 @@ impl Loader {
         }
         let (mark, hidden) = self.hidden(contents, &mut connection).await?;
         self.version += 1;
-        Ok(catalog::build(&answers, (hidden, &mark), self.version))
+        Ok((catalog::build(&answers, (hidden, &mark), self.version), rest))
     }
 
     async fn hidden(

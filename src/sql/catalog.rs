@@ -39,6 +39,29 @@ pub(super) enum Trust {
     Doubtful,
 }
 
+/// Where relations that applications read come from, in queries.
+macro_rules! relations {
+    () => {
+        "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') \
+         AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'"
+    };
+}
+
+/// Where among [`QUERIES`] the relations are.
+pub const RELATIONS: usize = 1;
+
+/// The relations without definitions: what has one is given out as a view, which is doubtful as long as its text is not known.
+pub const UNDEFINED: &str = concat!(
+    "SELECT n.nspname, c.relname, CASE WHEN c.relrowsecurity THEN 'v' ELSE c.relkind END, c.relpersistence, NULL, NULL ",
+    relations!()
+);
+
+/// For how long the queries may wait for a lock. PostgreSQL locks what a view reads to give out the view's text, and keeps that
+/// locked until the query ends: whoever alters one of these meanwhile waits for us, and must not be made to wait for longer than
+/// their `deadlock_timeout` (1 s), lest theirs be the statement that is ended.
+pub const PATIENCE: &str = "SET lock_timeout = '50ms'";
+
 /// What must be asked of the primary, in this order; `build` takes the answers. PostgreSQL 13 and newer.
 pub const QUERIES: &[&str] = &[
     // Functions: schema, name, whether volatile; an aggregate is as volatile as the functions it is made of.
@@ -48,13 +71,13 @@ pub const QUERIES: &[&str] = &[
      LEFT JOIN pg_catalog.pg_proc t ON t.oid = a.aggtransfn LEFT JOIN pg_catalog.pg_proc f ON f.oid = a.aggfinalfn \
      GROUP BY 1, 2",
     // Relations: schema, name, kind, persistence, a view's text, the conditions of row-level policies.
-    "SELECT n.nspname, c.relname, c.relkind, c.relpersistence, \
-     CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END, \
-     CASE WHEN c.relrowsecurity THEN (SELECT pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) \
-     || ')', ' AND ') FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polqual IS NOT NULL) END \
-     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') \
-     AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'",
+    concat!(
+        "SELECT n.nspname, c.relname, c.relkind, c.relpersistence, \
+         CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END, \
+         CASE WHEN c.relrowsecurity THEN (SELECT pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) \
+         || ')', ' AND ') FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polqual IS NOT NULL) END ",
+        relations!()
+    ),
     // Operators with a volatile function.
     "SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
      WHERE p.provolatile = 'v'",
