@@ -194,6 +194,63 @@ function pg_functions(): void
     equal(pg_fetch_result(pg_query($two, 'SHOW search_path'), 0, 0), 'schema_1');
 }
 
+/** What one request of `persistent_connections` does; runs in PHP's web server. */
+function request(int $number): void
+{
+    $pdo = pdo([PDO::ATTR_PERSISTENT => true]);
+    // An earlier request of this process may have set it, and nothing takes that back: with or without Howdah.
+    $left = value($pdo, "SELECT current_setting('php.number', true)");
+    $pdo->exec("SET php.number = '$number'");
+    $select = $pdo->prepare("SELECT ?::int * $number");
+    for ($i = 0; $i < 3; $i++) {
+        $select->execute([$i]);
+        equal($select->fetchColumn(), $i * $number);
+        equal(value($pdo, 'SHOW php.number'), (string) $number);
+    }
+    $pdo->prepare('INSERT INTO php_persistent VALUES (?)')->execute([$number]);
+    // A request that ends amid a transaction: PDO rolls it back.
+    $pdo->beginTransaction();
+    $pdo->exec('INSERT INTO php_persistent VALUES (-1)');
+    echo $left;
+}
+
+/** A connection that a web server's process keeps from one request to the next, also when its server has ended meanwhile. */
+function persistent_connections(): void
+{
+    $pdo = pdo();
+    $pdo->exec('CREATE TABLE php_persistent (n int)');
+    $free = stream_socket_server('tcp://127.0.0.1:0');
+    $address = stream_socket_get_name($free, false);
+    fclose($free);
+    $log = tempnam(sys_get_temp_dir(), 'php');
+    $server = proc_open([PHP_BINARY, '-S', $address, __FILE__], [1 => ['file', $log, 'w'], 2 => ['file', $log, 'a']], $pipes);
+    try {
+        for ($tries = 0; !($socket = @stream_socket_client("tcp://$address")) && $tries < 200; $tries++) {
+            usleep(50000);
+        }
+        fclose($socket);
+        $kept = 0;
+        for ($number = 1; $number <= 30; $number++) {
+            $left = file_get_contents("http://$address/?number=$number");
+            $kept += $left === (string) ($number - 1) ? 1 : 0;
+            if ($number % 10 === 0) {
+                $others = 'FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()';
+                $pdo->query("SELECT pg_terminate_backend(pid, 5000) $others");
+            }
+        }
+        equal(value($pdo, 'SELECT count(*) FROM php_persistent WHERE n > 0'), 30);
+        equal(value($pdo, 'SELECT count(*) FROM php_persistent WHERE n < 0'), 0);
+        // Not the first, and not those after the ends of servers, unless somebody else sees to them.
+        equal($kept >= 27, true);
+    } catch (Throwable $error) {
+        throw new Exception(file_get_contents($log), 0, $error);
+    } finally {
+        proc_terminate($server);
+        proc_close($server);
+        unlink($log);
+    }
+}
+
 function many_marked_reads(): void
 {
     $pdo = pdo();
@@ -204,11 +261,15 @@ function many_marked_reads(): void
     }
 }
 
-set_error_handler(fn ($number, $text) => throw new ErrorException($text));
+set_error_handler(fn ($number, $text) => error_reporting() & $number ? throw new ErrorException($text) : false);
+if (PHP_SAPI === 'cli-server') {
+    request((int) $_GET['number']);
+    return;
+}
 $failed = 0;
 foreach ([
     'reads_and_writes', 'many_connections', 'transactions', 'last_insert_id', 'cursors_and_large_objects',
-    'copies_and_notifications', 'pg_functions', 'many_marked_reads',
+    'copies_and_notifications', 'pg_functions', 'persistent_connections', 'many_marked_reads',
 ] as $check) {
     $start = microtime(true);
     $verdict = 'ok';

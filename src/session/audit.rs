@@ -121,8 +121,10 @@ pub fn leaks(carried: &Carried, user: &str, answer: &[Vec<Option<String>>]) -> V
     }
     // Another role may not be allowed to see all settings.
     if carried.settings.get("role").is_none() && carried.settings.get("session_authorization").is_none() {
-        for (name, value) in carried.settings.iter() {
-            if !is_exempt(name, value.text()) && !settings.iter().any(|found| found == newest(name)) {
+        for (name, _) in carried.settings.iter() {
+            // What nobody has declared is not shown (`add_placeholder_variable`, src/backend/utils/misc/guc.c).
+            let is_shown = !is_exempt(name, "") && !name.contains('.');
+            if is_shown && !settings.iter().any(|found| found == newest(name)) {
                 leak(Kind::Setting, name);
             }
         }
@@ -264,6 +266,7 @@ mod tests {
         ];
         assert_eq!(found(&label, &rows), []);
         assert_eq!(found(&[("role", "none")], &[&["user", "app"], &["role", "none"]]), []);
+        assert_eq!(found(&[("my.unknown", "1")], &[]), []);
     }
 
     #[test]
@@ -295,7 +298,7 @@ mod tests {
     #[test]
     fn so_is_what_is_missing_or_otherwise() {
         let name = |name: &str| vec![(Kind::Setting, name.to_owned())];
-        assert_eq!(found(&[("my.x", "1")], &[]), name("my.x"));
+        assert_eq!(found(&[("work_mem", "1MB")], &[]), name("work_mem"));
         assert_eq!(found(&[("my.x", "1")], &[&["setting", "my.x", "2", "2"]]), name("my.x"));
         assert_eq!(found(&[("role", "alice")], &[&["user", "app"], &["role", "none"]]).len(), 1);
     }
