@@ -81,6 +81,18 @@ async def schema_changes():
     # asyncpg prepares again by itself when the server refuses the old plan.
     assert tuple(await conn.fetchrow("SELECT * FROM apg_change")) == (1, 2)
     await conn.close()
+    conns = [await connect() for _ in range(8)]
+    admin = await connect()
+    # What the client was told of a parameter remains true on every server.
+    await admin.execute("CREATE TABLE apg_retyped (v int)")
+    insert = "INSERT INTO apg_retyped VALUES ($1)"
+    for conn in conns:
+        await conn.execute(insert, 7)
+    await admin.execute("ALTER TABLE apg_retyped ALTER v TYPE text")
+    await asyncio.gather(*(conn.execute(insert, 7) for conn in conns))
+    assert {row["v"] for row in await admin.fetch("SELECT v FROM apg_retyped")} == {"7"}
+    for conn in (*conns, admin):
+        await conn.close()
 
 
 async def transactions():

@@ -84,6 +84,12 @@ impl Relay<'_> {
         let body = frame.body(wire.bytes());
         let first = body.first().copied().unwrap_or(0);
         let (verdict, event) = replies.on(frame.tag, first)?;
+        if frame.tag == tag::PARAMETER_DESCRIPTION
+            && frame.is_end()
+            && let Some(Note::Bound(statement)) = replies.front_note()
+        {
+            statement.described(body);
+        }
         if frame.tag != tag::ERROR_RESPONSE {
             say(&mut self.described, &mut self.down);
         }

@@ -49,7 +49,7 @@ impl Upstream<'_> {
             return;
         }
         let name = &statement.server_name;
-        self.out.make(|out| frontend::put_parse(out, name.as_bytes(), &statement.text, &statement.types));
+        self.out.make(|out| frontend::put_parse(out, name.as_bytes(), &statement.text, statement.parameter_types()));
         self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::Supplied(statement.id)));
         self.remember(statement);
     }

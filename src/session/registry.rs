@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 
 use foldhash::fast::FixedState;
 
@@ -40,6 +40,8 @@ pub struct Statement {
     pub parsed: Option<Parsed>,
     /// Whether some server has accepted it.
     accepted: AtomicBool,
+    /// The body of the ParameterDescription that clients were given: as `types`, with those that the server has inferred.
+    described: OnceLock<Box<[u8]>>,
 }
 
 impl Statement {
@@ -60,6 +62,7 @@ impl Statement {
             hint,
             parsed,
             accepted,
+            described: OnceLock::new(),
         }
     }
 
@@ -86,6 +89,17 @@ impl Statement {
     /// Whether some server has accepted it.
     pub fn is_accepted(&self) -> bool {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// The types of its parameters for a server that is to have it too: those that clients were told, who send values of these
+    /// types even if another server, after DDL, would infer others from the text.
+    pub fn parameter_types(&self) -> &[u8] {
+        self.described.get().unwrap_or(&self.types)
+    }
+
+    /// Clients are told the types of its parameters, by the body of a ParameterDescription.
+    pub fn described(&self, parameters: &[u8]) {
+        self.described.get_or_init(|| parameters.into());
     }
 
     /// A server has accepted it.
