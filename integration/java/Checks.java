@@ -85,17 +85,21 @@ public class Checks {
         }
     }
 
-    // From the fifth execution on the driver prepares by name, and from then on trusts that it is prepared.
+    // Executions from which on the driver prepares by name, and then trusts that it is prepared: the default, the first (-1: and
+    // all values in binary form), never.
+    static final int[] THRESHOLDS = {5, 1, -1, 0};
+
     static void serverSidePrepared() throws Exception {
         inParallel(12, client -> {
-            try (Connection connection = connect("prepareThreshold=" + (client % 2 == 0 ? 5 : 1) + "&preparedStatementCacheQueries=8");
+            int threshold = THRESHOLDS[client % 4];
+            try (Connection connection = connect("prepareThreshold=" + threshold + "&preparedStatementCacheQueries=8");
                  PreparedStatement own = connection.prepareStatement("SELECT ?::int * " + client);
                  PreparedStatement same = connection.prepareStatement("SELECT ?::int + 1 AS marker_jdbc_prepared")) {
                 for (int i = 0; i < 30; i++) {
                     equal(number(own, i), i * client);
                     equal(number(same, i), i + 1);
                 }
-                equal(own.unwrap(PGStatement.class).isUseServerPrepare(), true);
+                equal(own.unwrap(PGStatement.class).isUseServerPrepare(), threshold != 0);
                 // More than the driver's cache holds: it closes the oldest.
                 for (int i = 0; i < 60; i++) {
                     try (PreparedStatement one = connection.prepareStatement("SELECT ?::int + " + i % 20)) {

@@ -4,6 +4,7 @@ import time
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import NullPool
 
 import checks
 
@@ -43,7 +44,29 @@ def use(dialect):
             assert connection.execute(query, {"b": i}).scalar() > 0
     names = sa.inspect(engine).get_table_names()
     assert "alchemy" in names
+    ended_servers(engine)
     engine.dispose()
+
+
+def ended_servers(engine):
+    """The servers of idle connections end: `pool_pre_ping` is there to keep that from the application."""
+    killer = sa.create_engine(engine.url, poolclass=NullPool)
+    for _ in range(3):
+        # Some connections of the pool, each with a transaction of its own.
+        sessions = [Session(engine) for _ in range(4)]
+        for number, session in enumerate(sessions):
+            change = sa.update(Account).where(Account.name == f"n{number}").values(balance=Account.balance + 1)
+            assert session.execute(change).rowcount == 1
+        for session in sessions:
+            session.commit()
+            session.close()
+        with killer.connect() as connection:
+            others = "FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"
+            assert connection.execute(sa.text(f"SELECT pg_terminate_backend(pid, 5000) {others}")).all()
+    with Session(engine) as session:
+        # 0 to 3, and three times one more.
+        query = sa.select(sa.func.sum(Account.balance)).where(Account.name.in_([f"n{number}" for number in range(4)]))
+        assert session.scalar(query) == 6 + 3 * 4
 
 
 def psycopg3():

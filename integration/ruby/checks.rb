@@ -174,6 +174,58 @@ def errors_and_cancelling
   fails(PG::ConnectionBad) { PG.connect(password: "wrong") }
 end
 
+# What Rails says of itself to a new connection (`configure_connection` of its PostgreSQL adapter), in its words.
+def rails
+  connected do |conn|
+    conn.exec("SET client_min_messages TO 'warning'")
+    conn.exec("SET standard_conforming_strings = on")
+    conn.exec("SET intervalstyle = iso_8601")
+    conn.exec("SET SESSION timezone TO 'UTC'")
+    yield conn
+  end
+end
+
+RAILS_LOCK = 2_053_462_845 * 4_157_512_623
+
+# Several processes that start at once migrate the database (`with_advisory_lock` of ActiveRecord::Migrator): one does, the others
+# are refused; what is not in a transaction (`disable_ddl_transaction!`) belongs to the same lock.
+def rails_migrations
+  rails { |conn| conn.exec('CREATE TABLE schema_migrations (version character varying NOT NULL PRIMARY KEY)') }
+  log = Queue.new
+  migrators = 4.times.map do |number|
+    Thread.new do
+      rails do |conn|
+        sleep 0.01 until conn.exec("SELECT pg_try_advisory_lock(#{RAILS_LOCK})").getvalue(0, 0) == "t"
+        log << [number, :begins]
+        # Read by a statement prepared under Rails' names.
+        conn.prepare("a1", "SELECT version FROM schema_migrations WHERE version > $1 ORDER BY version")
+        done = conn.exec_prepared("a1", ["0"]).column_values(0)
+        (%w[1 2 3] - done).each do |version|
+          conn.exec("BEGIN")
+          conn.exec("CREATE TABLE ruby_migrated_#{version} (id bigserial PRIMARY KEY, n int)")
+          conn.exec_params("INSERT INTO schema_migrations VALUES ($1) RETURNING version", [version])
+          conn.exec("COMMIT")
+        end
+        conn.exec("CREATE INDEX CONCURRENTLY IF NOT EXISTS ruby_migrated_n ON ruby_migrated_1 (n)")
+        log << [number, :ends]
+        # False where it is not the session that took the lock; Rails raises ConcurrentMigrationError then.
+        equal conn.exec("SELECT pg_advisory_unlock(#{RAILS_LOCK})").getvalue(0, 0), "t"
+        # An error within a migration leaves the lock to be given back.
+        equal conn.exec("SELECT pg_try_advisory_lock(#{number})").getvalue(0, 0), "t"
+        conn.exec("BEGIN")
+        fails(PG::DuplicateTable) { conn.exec("CREATE TABLE ruby_migrated_1 (id int)") }
+        conn.exec("ROLLBACK")
+        equal conn.exec("SELECT pg_advisory_unlock(#{number})").getvalue(0, 0), "t"
+      end
+    end
+  end
+  migrators.each(&:join)
+  steps = Array.new(log.size) { log.pop }
+  steps.each_slice(2) { |one, other| equal [one[1], other], [:begins, [one[0], :ends]] }
+  equal steps.size, 8
+  connected { |conn| equal conn.exec("SELECT count(*) FROM schema_migrations").getvalue(0, 0), "3" }
+end
+
 def many_marked_reads
   connected do |conn|
     200.times { |i| conn.exec_params("SELECT count(*) FROM ruby_copy AS marker_ruby_read WHERE n < $1", [i]) }
@@ -182,7 +234,7 @@ end
 
 failed = 0
 %i[reads_and_writes prepared_statements transactions single_rows pipelines copies notifications settings
-   errors_and_cancelling many_marked_reads].each do |check|
+   errors_and_cancelling rails_migrations many_marked_reads].each do |check|
   start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
   verdict = "ok"
   begin

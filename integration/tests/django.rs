@@ -12,7 +12,7 @@ fn main() -> std::process::ExitCode {
     suite::main(
         Subject::Drivers,
         &[("pool.size", "5")],
-        howdah_integration::checks![migrations, visitors_see_what_they_wrote, test_runner],
+        howdah_integration::checks![migrations, visitors_see_what_they_wrote, long_lived_threads, test_runner],
     )
 }
 
@@ -51,6 +51,14 @@ async fn visitors_see_what_they_wrote(env: &Env) {
         // The reads right after a write may find no replica in time; the others have no excuse.
         assert!(calls.on_replicas() >= 100, "reads belong on replicas: {calls}");
     }
+}
+
+async fn long_lived_threads(env: &Env) {
+    django(env, &["manage.py", "migrate"]).await.expect_success();
+    let done = django(env, &["persistent.py"]).await;
+    eprint!("{}", done.out);
+    done.expect_success();
+    env.assert_only_on_primary("INSERT INTO \"guestbook_entry\"%").await;
 }
 
 async fn test_runner(env: &Env) {

@@ -28,8 +28,17 @@ class Committed(TransactionTestCase):
     def test_iterator_outside_a_transaction(self):
         author = Author.objects.create(name="held")
         Entry.objects.bulk_create(Entry(author=author, text=str(i)) for i in range(300))
-        # Django uses a cursor WITH HOLD here.
-        self.assertEqual(sum(int(entry.text) for entry in Entry.objects.iterator(20)), 44850)
+        entries = Entry.objects.iterator(20)
+        total = int(next(entries).text)
+        # Django uses a cursor WITH HOLD here; other statements go on beside it.
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_cursors WHERE is_holdable")
+            self.assertEqual(cursor.fetchone(), (1,))
+        for entry in entries:
+            total += int(entry.text)
+            Entry.objects.filter(pk=entry.pk).update(stars=1)
+        self.assertEqual(total, 44850)
+        self.assertEqual(Entry.objects.filter(stars=1).count(), 299)
 
     def test_raw_settings(self):
         with connection.cursor() as cursor:
