@@ -89,7 +89,7 @@ impl Pair {
         let mut out = Outbox::default();
         let mut up = Upstream { carried: &mut self.carried, replies: &mut self.replies, out: &mut out };
         self.session.prelude(&mut up);
-        self.session.encode(batch, &plan, &mut up);
+        self.session.encode(batch, &plan, 0, &mut up);
         black_box(&out);
         for kind in answer {
             self.hear(*kind);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::cluster::TestCluster;
+use crate::{APP_PASSWORD, APP_USER, MONITOR_PASSWORD, MONITOR_USER, SUPERUSER, SUPERUSER_PASSWORD};
 
 /// A configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,22 +28,14 @@ impl Settings {
             .map(|node| format!("{{name: {}, address: '127.0.0.1:{}'}}", node.name, node.port))
             .collect();
         nodes.swap(0, 1);
-        let (monitor, monitor_password) = (crate::MONITOR_USER, crate::MONITOR_PASSWORD);
-        let users = [
-            (crate::APP_USER, crate::APP_PASSWORD),
-            (crate::SUPERUSER, crate::SUPERUSER_PASSWORD),
-            (monitor, monitor_password),
-        ]
-        .map(|(name, password)| format!("{{name: {name}, password: {password}}}"))
-        .join(", ");
         let level = std::env::var("HOWDAH_LOG").unwrap_or_else(|_| "info".into());
         Self::default()
             .with("listen", &format!("[{{address: '127.0.0.1:{port}'}}]"))
             .with("auth.method", "scram-sha-256")
-            .with("users", &format!("[{users}]"))
+            .with("users", &users_and(&[(SUPERUSER, SUPERUSER_PASSWORD)]))
             .with("clusters.main.nodes", &format!("[{}]", nodes.join(", ")))
-            .with("clusters.main.monitor.user", monitor)
-            .with("clusters.main.monitor.password", monitor_password)
+            .with("clusters.main.monitor.user", MONITOR_USER)
+            .with("clusters.main.monitor.password", MONITOR_PASSWORD)
             .with("clusters.main.monitor.database", "postgres")
             .with("databases", "[{name: '*', cluster: main}]")
             .with("pool.mode", "transaction")
@@ -52,7 +45,7 @@ impl Settings {
             .with("routing.reads", "replicas")
             // On a busy machine a replica may need longer than the default to catch up; where reads go is to be certain.
             .with("routing.wait", "1s")
-            .with("admin.users", &format!("[{monitor}]"))
+            .with("admin.users", &format!("[{MONITOR_USER}]"))
             .with("metrics.address", &format!("'127.0.0.1:{metrics_port}'"))
             .with("log.level", &format!("'{level}'"))
     }
@@ -86,6 +79,14 @@ impl fmt::Display for Settings {
         }
         f.write_str("}")
     }
+}
+
+/// The application's user and the monitor's, and `more` of them, in the configuration's words.
+#[must_use]
+pub fn users_and(more: &[(&str, &str)]) -> String {
+    let own = [(APP_USER, APP_PASSWORD), (MONITOR_USER, MONITOR_PASSWORD)];
+    let all = own.iter().chain(more).map(|(name, password)| format!("{{name: {name}, password: '{password}'}}"));
+    format!("[{}]", all.collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]

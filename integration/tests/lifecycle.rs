@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use howdah_integration::session::{Login, eventually, rows};
+use howdah_integration::settings::users_and;
 use howdah_integration::suite::{self, Env, Subject};
 use howdah_integration::tools::{PGBENCH_SUMS_AGREE, pgbench};
 use howdah_integration::wire::{self, Wire, describe};
@@ -38,14 +39,6 @@ fn main() -> std::process::ExitCode {
     )
 }
 
-/// The users of every configuration, and one more.
-fn users_and(name: &str, password: &str) -> String {
-    format!(
-        "[{{name: app, password: app-secret}}, {{name: howdah, password: howdah-secret}}, \
-          {{name: {name}, password: {password}}}]"
-    )
-}
-
 async fn endpoints(env: &Env) {
     let howdah = env.howdah();
     assert_eq!(howdah.http("/livez").await.unwrap().0, 200);
@@ -65,7 +58,7 @@ async fn reload_adds_a_user(env: &Env) {
     let late = Login { user: "late".into(), password: "late-secret".into(), ..Login::app(howdah.port) };
     assert!(late.connect().await.is_err(), "not yet");
 
-    howdah.reload(&env.cluster, &[("users", &users_and("late", "late-secret"))]);
+    howdah.reload(&env.cluster, &[("users", &users_and(&[("late", "late-secret")]))]);
     eventually("the new user logs in", Duration::from_secs(10), async || late.connect().await.is_ok()).await;
     let client = late.connect().await.unwrap();
     assert_eq!(rows(&client, "SELECT current_user").await.unwrap()[0][0].as_deref(), Some("late"));
@@ -73,7 +66,7 @@ async fn reload_adds_a_user(env: &Env) {
     assert_eq!(rows(&before, "SHOW work_mem").await.unwrap()[0][0].as_deref(), Some("5MB"));
     rows(&before, "COMMIT").await.unwrap();
 
-    howdah.reload(&env.cluster, &[("users", &users_and("late", "'another secret'"))]);
+    howdah.reload(&env.cluster, &[("users", &users_and(&[("late", "another secret")]))]);
     eventually("the old password is refused", Duration::from_secs(10), async || late.connect().await.is_err()).await;
 }
 
@@ -111,7 +104,7 @@ async fn sigterm_drains(env: &Env) {
 async fn howdah_of_one_user(env: &Env, user: &str) -> (Howdah, Login) {
     env.cluster.primary().query(&format!("CREATE ROLE {user} SUPERUSER LOGIN PASSWORD 'own'")).await;
     env.cluster.caught_up(env.cluster.primary()).await;
-    let howdah = Howdah::start(&env.cluster, &[("users", &users_and(user, "own"))]).await;
+    let howdah = Howdah::start(&env.cluster, &[("users", &users_and(&[(user, "own")]))]).await;
     let login = Login { user: user.into(), password: "own".into(), ..Login::app(howdah.port) };
     (howdah, login)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use howdah_integration::Howdah;
 use howdah_integration::session::{Login, eventually, rows};
+use howdah_integration::settings::users_and;
 use howdah_integration::suite::{self, Env, Subject};
 use howdah_integration::tools::psql;
 use howdah_integration::wire::{self, Message, Wire, error_code};
@@ -30,6 +31,7 @@ fn main() -> std::process::ExitCode {
             settings_are_sent_with_the_statement,
             statements_run_under_their_own_settings,
             plans_from_before_a_change_are_made_anew,
+            messages_run_without_a_sync,
         ],
     )
 }
@@ -43,11 +45,6 @@ const SOON: Duration = Duration::from_secs(15);
 const LONG_SALT: &str = "SCRAM-SHA-256$4096:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\
                          $2+RWhOurBqUqMAlgZcRT2I5tsLvODL0xsK49rzvDaMU=:SILRL/MfwO4cpsX20XRQwf7dMiDRTWWGzu/O0EKjiA8=";
 
-/// The users of every configuration, and more.
-fn users_and(more: &str) -> String {
-    format!("[{{name: app, password: app-secret}}, {{name: howdah, password: howdah-secret}}, {more}]")
-}
-
 async fn salts_of_32_bytes(env: &Env) {
     let primary = env.cluster.primary();
     primary.query(&format!("CREATE ROLE salted LOGIN PASSWORD '{LONG_SALT}'")).await;
@@ -55,7 +52,7 @@ async fn salts_of_32_bytes(env: &Env) {
     let login = |port| Login { user: "salted".into(), password: "salted-secret".into(), ..Login::app(port) };
     login(primary.port).connect().await.expect("PostgreSQL takes the verifier");
     for (password, why) in [("salted-secret", "Howdah's own proof"), (LONG_SALT, "the client's proof")] {
-        let users = users_and(&format!("{{name: salted, password: '{password}'}}"));
+        let users = users_and(&[("salted", password)]);
         let howdah = Howdah::start(&env.cluster, &[("users", &users)]).await;
         let client = login(howdah.port).connect().await.expect(why);
         assert_eq!(rows(&client, "SELECT current_user").await.unwrap()[0][0].as_deref(), Some("salted"), "{why}");
@@ -215,7 +212,7 @@ async fn refused_logins_say_what_the_server_said(env: &Env) {
     primary.query("CREATE DATABASE guarded").await;
     primary.query("REVOKE CONNECT ON DATABASE guarded FROM public").await;
     let names = ["crowded", "barred", "stranger", "outsider"];
-    let users = users_and(&names.map(|name| format!("{{name: {name}, password: x}}")).join(", "));
+    let users = users_and(&names.map(|name| (name, "x")));
     let howdah = Howdah::start(&env.cluster, &[&ONE_SERVER[..], &[("users", &users)]].concat()).await;
     for (user, database) in [
         ("crowded", "app"),
@@ -534,6 +531,8 @@ async fn plans_from_before_a_change_are_made_anew(env: &Env) {
     let mut new = Wire::connect(&env.app()).await;
     assert_eq!(ask(&mut new, &[parse("t"), run("t")].concat()).await, works("12DCZ", 2));
     assert_eq!(ask(&mut old, &run("s")).await, outdated());
+    // Another name for it is mended, and this one is not: the client may still have its old description.
+    assert_eq!(ask(&mut old, &[parse("again"), run("again")].concat()).await, works("12DCZ", 2));
     assert_eq!(ask(&mut old, &run("s")).await, outdated());
     assert_eq!(ask(&mut old, &described("s")).await, works("2TDCZ", 2));
     assert_eq!(ask(&mut old, &run("s")).await, works("2DCZ", 2));
@@ -554,4 +553,29 @@ async fn plans_from_before_a_change_are_made_anew(env: &Env) {
     let (tags, _, code) = ask(&mut old, &[one, described("s")].concat()).await;
     assert_eq!((tags.as_str(), code.as_deref()), ("12DCEZ", Some("0A000")));
     assert_eq!(ask(&mut third, &described("u")).await, works("2TDCZ", 4));
+}
+
+/// A client that waits in the middle of a pipeline hears of its errors, and what it sent has its effect, as with PostgreSQL.
+async fn messages_run_without_a_sync(env: &Env) {
+    let mut client = Wire::connect(&env.app()).await;
+    let run = |sql: &str| [wire::parse("", sql, &[]), wire::bind("", "", &[]), wire::execute("", 0)].concat();
+    client.send(&run("SELECT 1/0")).await;
+    let mut said = Vec::new();
+    while error_code(&said).is_none() {
+        said.push(client.receive_within(SOON).await.expect("an error before the Sync"));
+    }
+    assert_eq!(error_code(&said).as_deref(), Some("22012"));
+    client.send(&[run("SELECT 1"), wire::sync()].concat()).await;
+    let answer = client.until_ready().await;
+    assert_eq!(answer.len(), 1, "what follows an error is passed over: {answer:?}");
+
+    client.send(&run("SELECT pg_advisory_xact_lock(4711)")).await;
+    let held = async || {
+        let sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711";
+        env.cluster.primary().scalar(sql).await
+    };
+    eventually("the lock is taken", SOON, async || held().await == "1").await;
+    client.send(&wire::sync()).await;
+    assert_eq!(error_code(&client.until_ready().await), None);
+    assert_eq!(held().await, "0");
 }

@@ -1,6 +1,6 @@
 //! What an operator can ask of the console.
 
-use crate::types::{ClientId, DatabaseName};
+use crate::types::{ClientId, DatabaseName, UserName};
 
 /// One statement on the console.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub enum Command {
     Show(Show),
     /// SHOW HELP: the list of commands, as a notice.
     Help,
+    /// EXPLAIN ROUTE: where a statement would go.
+    Explain(Question),
     /// Asks the running system to do something.
     Act(Action),
     /// A question that drivers ask of every server: one row with one value.
@@ -27,6 +29,17 @@ pub enum Command {
     Deallocate(Option<String>),
     /// Nothing but white space and comments.
     Empty,
+}
+
+/// What EXPLAIN ROUTE asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The database, as clients name it, when it is named.
+    pub database: Option<DatabaseName>,
+    /// The user, when one is named.
+    pub user: Option<UserName>,
+    /// The statement.
+    pub statement: String,
 }
 
 /// A table that SHOW shows.

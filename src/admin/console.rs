@@ -17,8 +17,8 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::{Buf, BytesMut};
 
-use super::command::{Action, Command};
-use super::rows::{self, Column, Formats, Row};
+use super::command::{Action, Command, Question};
+use super::rows::{self, Column, Formats, Row, Value};
 use super::state::State;
 use super::{parse, show, trivial};
 use crate::protocol::backend;
@@ -50,8 +50,21 @@ pub enum Step {
     Close,
 }
 
-/// Makes a [`State`] when a table asks for one.
-pub type Source<'a> = &'a dyn Fn() -> State;
+/// Whom the console asks about the running system.
+pub trait Informed {
+    /// The system at this moment.
+    fn state(&self) -> State;
+
+    /// What is known of where a statement would go: a label and a value each.
+    ///
+    /// # Errors
+    ///
+    /// When what the question names is not there.
+    fn explain(&self, question: &Question) -> Result<Vec<(String, String)>, Report>;
+}
+
+/// Who is asked.
+pub type Source<'a> = &'a dyn Informed;
 
 #[derive(Debug, Default)]
 enum Mode {
@@ -84,6 +97,7 @@ struct Portal {
 enum Ran {
     Done,
     Act(Action),
+    Failed(Report),
 }
 
 /// `ParameterStatus` values for a client that logged in to the console.
@@ -161,9 +175,16 @@ impl Console {
             if let Some(columns) = columns(&command) {
                 rows::put_description(out, &columns, &Formats::default());
             }
-            if let Ran::Act(action) = self.simple(command, out, state) {
-                self.mode = Mode::Acting(action.tag(), Resume::Script(queue));
-                return Step::Perform(action);
+            match self.simple(command, out, state) {
+                Ran::Done => {}
+                Ran::Act(action) => {
+                    self.mode = Mode::Acting(action.tag(), Resume::Script(queue));
+                    return Step::Perform(action);
+                }
+                Ran::Failed(report) => {
+                    report.encode(out);
+                    break;
+                }
             }
         }
         self.mode = Mode::Ready;
@@ -297,13 +318,14 @@ impl Console {
         let mut portal = self.portals.remove(name).ok_or_else(|| no_portal(name))?;
         let ran = self.run(&mut portal, limit, out, state);
         self.portals.insert(name.to_vec(), portal);
-        Ok(match ran {
-            Ran::Done => Step::Read,
+        match ran {
+            Ran::Done => Ok(Step::Read),
             Ran::Act(action) => {
                 self.mode = Mode::Acting(action.tag(), Resume::Extended);
-                Step::Perform(action)
+                Ok(Step::Perform(action))
             }
-        })
+            Ran::Failed(report) => Err(report),
+        }
     }
 
     /// Runs a command, or goes on with its rows: all but `RowDescription`, up to its end or to `PortalSuspended`.
@@ -315,7 +337,19 @@ impl Console {
                 return Ran::Done;
             }
             Command::Show(table) => {
-                let rows = portal.rows.get_or_insert_with(|| show::rows(*table, &state()).into());
+                let rows = portal.rows.get_or_insert_with(|| show::rows(*table, &state.state()).into());
+                if put_rows(rows, &portal.formats, limit, out) == Left::Some {
+                    return Ran::Done;
+                }
+            }
+            Command::Explain(question) => {
+                if portal.rows.is_none() {
+                    match state.explain(question) {
+                        Ok(facts) => portal.rows = Some(facts.into_iter().map(fact).collect()),
+                        Err(report) => return Ran::Failed(report),
+                    }
+                }
+                let rows = portal.rows.get_or_insert_default();
                 if put_rows(rows, &portal.formats, limit, out) == Left::Some {
                     return Ran::Done;
                 }
@@ -361,10 +395,15 @@ fn put_rows(rows: &mut VecDeque<Row>, formats: &Formats, limit: usize, out: &mut
     Left::Some
 }
 
+fn fact((label, value): (String, String)) -> Row {
+    vec![Value::text(&label), Value::text(&value)]
+}
+
 /// The columns of a command that returns rows.
 fn columns(command: &Command) -> Option<Vec<Column>> {
     match command {
         Command::Show(table) => Some(show::columns(*table)),
+        Command::Explain(_) => Some(vec![rows::text("item"), rows::text("value")]),
         Command::Trivial(trivial) => Some(trivial.columns()),
         _ => None,
     }
@@ -373,6 +412,7 @@ fn columns(command: &Command) -> Option<Vec<Column>> {
 fn command_tag(command: &Command) -> String {
     match command {
         Command::Show(_) | Command::Help => "SHOW".to_owned(),
+        Command::Explain(_) => "EXPLAIN".to_owned(),
         Command::Trivial(trivial) if trivial.tag == "SELECT" => "SELECT 1".to_owned(),
         Command::Trivial(trivial) => trivial.tag.to_owned(),
         Command::Act(action) => action.tag().to_owned(),

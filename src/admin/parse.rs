@@ -3,7 +3,7 @@
 //! Key words are compared without regard to case; names of databases are taken as they are written,
 //! in quotes or not, as PgBouncer takes them.
 
-use super::command::{Action, Command, Show, ShutdownMode, Trivial, TrivialValue};
+use super::command::{Action, Command, Question, Show, ShutdownMode, Trivial, TrivialValue};
 use super::trivial;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
@@ -21,6 +21,9 @@ pub fn parse(sql: &str) -> Result<Command, Report> {
 /// All commands in `sql`, at least one ([`Command::Empty`] when there is none). When one of them is
 /// wrong, none is returned.
 pub fn parse_all(sql: &str) -> Result<Vec<Command>, Report> {
+    if let Some(asked) = after_word(sql, "explain").and_then(|rest| after_word(rest, "route")) {
+        return question(asked).map(|question| vec![Command::Explain(question)]);
+    }
     let tokens = tokens(sql)?;
     let statements = tokens.split(|token| *token == Token::Symbol(';')).filter(|statement| !statement.is_empty());
     let commands: Vec<Command> = statements.map(|statement| Words(statement).command()).collect::<Result<_, _>>()?;
@@ -206,6 +209,43 @@ impl Token {
     }
 }
 
+/// EXPLAIN ROUTE: all that follows is the statement, whatever is in it.
+fn question(mut rest: &str) -> Result<Question, Report> {
+    let (mut database, mut user) = (None, None);
+    if let Some(named) = after_word(rest, "in") {
+        let (name, after) = name(named)?;
+        (database, rest) = (Some(name.as_str().into()), after);
+    }
+    if let Some(named) = after_word(rest, "as") {
+        let (name, after) = name(named)?;
+        (user, rest) = (Some(name.as_str().into()), after);
+    }
+    if rest.trim().is_empty() {
+        return Err(syntax("EXPLAIN ROUTE needs a statement").hint("EXPLAIN ROUTE [IN database] [AS user] statement"));
+    }
+    Ok(Question { database, user, statement: rest.trim().to_owned() })
+}
+
+/// What follows `word`, in any case, at the beginning of `text`.
+fn after_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    let text = text.trim_start();
+    let (first, rest) = text.split_at_checked(word.len())?;
+    (first.eq_ignore_ascii_case(word) && !rest.starts_with(is_word)).then_some(rest)
+}
+
+/// The name that `text` begins with, and what follows it.
+fn name(text: &str) -> Result<(String, &str), Report> {
+    let text = text.trim_start();
+    match text.chars().next() {
+        Some(quote @ ('"' | '\'')) => quoted(text, quote),
+        Some(first) if is_word(first) => {
+            let end = text.find(|character| !is_word(character)).unwrap_or(text.len());
+            Ok((text[..end].to_owned(), &text[end..]))
+        }
+        _ => Err(syntax("a name is missing").hint("EXPLAIN ROUTE [IN database] [AS user] statement")),
+    }
+}
+
 fn show(name: &str) -> Option<Show> {
     Show::ALL.iter().find(|(word, _)| *word == name).map(|&(_, show)| show)
 }
@@ -338,6 +378,26 @@ mod tests {
         ] {
             check(sql, &Command::Act(action));
         }
+    }
+
+    #[test]
+    fn statements_to_be_explained_are_taken_as_they_are() {
+        let asks = |sql: &str, database: Option<&str>, user: Option<&str>, statement: &str| {
+            let (database, user) = (database.map(Into::into), user.map(Into::into));
+            check(sql, &Command::Explain(Question { database, user, statement: statement.to_owned() }));
+        };
+        asks("EXPLAIN ROUTE SELECT ';' -- x", None, None, "SELECT ';' -- x");
+        asks("explain route in app select 1; delete from t;", Some("app"), None, "select 1; delete from t;");
+        asks(
+            "explain  route\nin \"my db\" as 'bob' /* howdah: primary */ select 1",
+            Some("my db"),
+            Some("bob"),
+            "/* howdah: primary */ select 1",
+        );
+        asks("explain route insert into t values (1)", None, None, "insert into t values (1)");
+        refused("EXPLAIN ROUTE", SqlState::SYNTAX_ERROR, "needs a statement");
+        refused("EXPLAIN ROUTE IN ; select 1", SqlState::SYNTAX_ERROR, "name is missing");
+        refused("EXPLAIN SELECT 1", SqlState::SYNTAX_ERROR, "near \"explain\"");
     }
 
     #[test]

@@ -65,6 +65,15 @@ enum LoadError {
     Locked,
 }
 
+impl LoadError {
+    /// Logs it; what waits for a lock is nothing unusual.
+    fn tell(&self, contents: &Contents) {
+        if !matches!(self, Self::Locked) {
+            tracing::warn!(database = %contents.database(), error = %self, "catalog not loaded: its reads go to the primary");
+        }
+    }
+}
+
 impl Loaders {
     pub(super) fn add(
         &mut self,
@@ -111,9 +120,7 @@ impl Loader {
             for contents in due {
                 failed.retain(|other| !Arc::ptr_eq(other, &contents));
                 if let Err(error) = self.serve(&contents, &services).await {
-                    if !matches!(error, LoadError::Locked) {
-                        tracing::warn!(database = %contents.database(), %error, "catalog not loaded: its reads go to the primary");
-                    }
+                    error.tell(&contents);
                     failed.push(contents);
                     retry = Instant::now() + RETRY;
                 }

@@ -9,10 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::signals::Wanted;
 use super::snapshot;
-use crate::admin::console::parameters;
+use crate::admin::command::Question;
+use crate::admin::console::{Informed, parameters};
 use crate::admin::show::stats;
 use crate::admin::state::Period;
 use crate::admin::{Action, Console, ShutdownMode, State, Step};
+use crate::client::explain;
 use crate::client::listener::{self, Visit};
 use crate::client::services::Services;
 use crate::net::wire::{Filled, Wire};
@@ -63,11 +65,6 @@ impl Desk {
         }
     }
 
-    fn state(&self) -> State {
-        let period = self.periods.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
-        snapshot::state(&self.services, self.started, period)
-    }
-
     async fn converse(self, visit: Visit) {
         let Visit { mut wire, who, .. } = visit;
         let mut out = BytesMut::new();
@@ -75,7 +72,7 @@ impl Desk {
         let (mut console, mut unread) = (Console::new(), BytesMut::new());
         let mut phase = self.services.phase.clone();
         loop {
-            match console.receive(&mut unread, &mut out, &|| self.state()) {
+            match console.receive(&mut unread, &mut out, &self) {
                 Step::Read => {
                     if wire.send(&out.split()).await.is_err() {
                         return;
@@ -188,6 +185,18 @@ async fn read(wire: &mut Wire, unread: &mut BytesMut) -> Option<()> {
             Some(())
         }
         Ok(Filled::End) | Err(_) => None,
+    }
+}
+
+impl Informed for Desk {
+    fn state(&self) -> State {
+        let period = self.periods.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
+        snapshot::state(&self.services, self.started, period)
+    }
+
+    fn explain(&self, question: &Question) -> Result<Vec<(String, String)>, Report> {
+        let Question { database, user, statement } = question;
+        explain::explain(&self.services, database.as_ref(), user.as_ref(), statement)
     }
 }
 

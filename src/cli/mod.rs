@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod explain;
 mod run;
 
 use std::ffi::OsString;
@@ -41,6 +42,8 @@ enum Errand {
         /// The configuration, in YAML
         file: PathBuf,
     },
+    /// Say where a statement would go and why: asks the Howdah that runs with the configuration
+    Explain(explain::Args),
     /// Start a primary, two streaming replicas and Howdah in front of them, for as long as you watch
     Demo(demo::Args),
 }
@@ -54,6 +57,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match (arguments.errand, arguments.file) {
         (Some(Errand::Run { config }), _) | (None, Some(config)) => run::run(&config, &mut io::stderr()),
         (Some(Errand::Check { file }), _) => check::check(&file, &mut io::stdout(), &mut io::stderr()),
+        (Some(Errand::Explain(args)), _) => explain::explain(&args, &mut io::stdout(), &mut io::stderr()),
         (Some(Errand::Demo(args)), _) => demo::run(args),
         // clap shows the help before this can be.
         (None, None) => ExitCode::from(EXIT_USAGE),

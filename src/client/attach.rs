@@ -24,6 +24,7 @@ use crate::session::{Plan, Work, pins};
 use crate::sql::WriteReason;
 use crate::sql::classify::ReadOnly;
 use crate::sql::hint::{self, Hint};
+use crate::types::Lsn;
 
 /// Why no server could be attached.
 #[derive(Debug)]
@@ -43,6 +44,17 @@ pub(super) enum Wish {
     Primary(Reason),
     /// To any node that has seen enough.
     Read(ReadOnly, Reason),
+}
+
+/// Where a client stands when it asks for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Situation {
+    /// Outside a transaction.
+    Outside,
+    /// In one that no server has begun.
+    InTransaction,
+    /// In session pooling: its first server will be its server for good.
+    OwnServer,
 }
 
 /// What is ordered for a batch: by a comment in front of it, and by SET.
@@ -94,8 +106,30 @@ fn again(target: Target, reason: Reason) -> Wish {
 }
 
 impl Wish {
+    /// What work, hints and settings together wish for.
+    pub(super) fn of(work: Work, orders: &Orders, situation: Situation) -> Self {
+        match (work, orders.route()) {
+            (Work::Write(reason), Some(hint::Route::Replica)) => {
+                match orders.batch.as_ref().and_then(ReadOnly::by_order) {
+                    Some(proof) => Self::Read(proof, Reason::HintReplica),
+                    None => Self::Primary(Reason::Write(reason)),
+                }
+            }
+            (Work::Write(reason), _) => Self::Primary(Reason::Write(reason)),
+            (Work::Transaction, _) => Self::Primary(Reason::Transaction),
+            // The server of its first statement is its server for good, so it has to be one for every statement.
+            (Work::Read(_), None) if situation == Situation::OwnServer => Self::Primary(Reason::Pinned),
+            (Work::Read(_), Some(hint::Route::Primary)) => Self::Primary(Reason::HintPrimary),
+            (Work::Read(proof), Some(hint::Route::Replica)) => Self::Read(proof, Reason::HintReplica),
+            (Work::Read(proof), None) if situation == Situation::InTransaction => {
+                Self::Read(proof, Reason::ReadOnlyTransaction)
+            }
+            (Work::Read(proof), None) => Self::Read(proof, Reason::Read),
+        }
+    }
+
     /// What the router is asked, and why.
-    fn ask(self, routing: &Routing, needs: Needs) -> (Ask<'_>, Reason) {
+    pub(super) fn ask(self, routing: &Routing, needs: Needs) -> (Ask<'_>, Reason) {
         match self {
             Self::Primary(reason) => (Ask::Primary(reason), reason),
             Self::Read(proof, reason) => (Ask::Read { proof, routing, needs, reason }, reason),
@@ -104,6 +138,29 @@ impl Wish {
 }
 
 impl Orders {
+    /// The routing settings that hold for the batch, where `routing` is the destination's.
+    pub(super) fn routing(&self, routing: &Routing) -> Routing {
+        let mut routing = routing.clone();
+        let given = |hint: &Hint| RoutingOverrides {
+            consistency: hint.consistency.map(consistency),
+            max_lag: hint.max_lag,
+            ..Default::default()
+        };
+        routing.apply(&given(&self.session));
+        if let Some(hint) = &self.batch {
+            routing.apply(&given(hint));
+            if hint.route == Some(hint::Route::Replica) && routing.reads == Reads::Primary {
+                routing.reads = Reads::Replicas;
+            }
+        }
+        routing
+    }
+
+    /// The position that a read must have seen.
+    pub(super) fn min_lsn(&self) -> Option<Lsn> {
+        self.batch.as_ref().and_then(|hint| hint.min_lsn).or(self.session.min_lsn)
+    }
+
     fn route(&self) -> Option<hint::Route> {
         self.batch.as_ref().and_then(|hint| hint.route).or(self.session.route)
     }
@@ -112,24 +169,14 @@ impl Orders {
 impl Client {
     /// What the session's work, hints and settings together wish for.
     pub(super) fn wish(&self, work: Work, orders: &Orders) -> Wish {
-        match (work, orders.route()) {
-            (Work::Write(reason), Some(hint::Route::Replica)) => {
-                match orders.batch.as_ref().and_then(ReadOnly::by_order) {
-                    Some(proof) => Wish::Read(proof, Reason::HintReplica),
-                    None => Wish::Primary(Reason::Write(reason)),
-                }
-            }
-            (Work::Write(reason), _) => Wish::Primary(Reason::Write(reason)),
-            (Work::Transaction, _) => Wish::Primary(Reason::Transaction),
-            // The server of its first statement is its server for good, so it has to be one for every statement.
-            (Work::Read(_), None) if self.session.pins().has(pins::Reason::SessionMode) => {
-                Wish::Primary(Reason::Pinned)
-            }
-            (Work::Read(_), Some(hint::Route::Primary)) => Wish::Primary(Reason::HintPrimary),
-            (Work::Read(proof), Some(hint::Route::Replica)) => Wish::Read(proof, Reason::HintReplica),
-            (Work::Read(proof), None) if self.in_transaction() => Wish::Read(proof, Reason::ReadOnlyTransaction),
-            (Work::Read(proof), None) => Wish::Read(proof, Reason::Read),
-        }
+        let situation = if self.session.pins().has(pins::Reason::SessionMode) {
+            Situation::OwnServer
+        } else if self.in_transaction() {
+            Situation::InTransaction
+        } else {
+            Situation::Outside
+        };
+        Wish::of(work, orders, situation)
     }
 
     /// Borrows a server for `wish` if that takes no waiting.
@@ -363,25 +410,11 @@ impl Client {
 
     /// The routing settings that hold for one batch.
     fn routing(&self, orders: &Orders) -> Routing {
-        let mut routing = self.destination.routing.clone();
-        let given = |hint: &Hint| RoutingOverrides {
-            consistency: hint.consistency.map(consistency),
-            max_lag: hint.max_lag,
-            ..Default::default()
-        };
-        routing.apply(&given(&orders.session));
-        if let Some(hint) = &orders.batch {
-            routing.apply(&given(hint));
-            if hint.route == Some(hint::Route::Replica) && routing.reads == Reads::Primary {
-                routing.reads = Reads::Replicas;
-            }
-        }
-        routing
+        orders.routing(&self.destination.routing)
     }
 
     fn needs(&self, routing: &Routing, orders: &Orders) -> Needs {
-        let min_lsn = orders.batch.as_ref().and_then(|hint| hint.min_lsn).or(orders.session.min_lsn);
-        self.served.cluster.needs(routing.consistency, &self.database_clock, &self.clock, min_lsn)
+        self.served.cluster.needs(routing.consistency, &self.database_clock, &self.clock, orders.min_lsn())
     }
 }
 

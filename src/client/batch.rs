@@ -1,6 +1,9 @@
 //! Cutting what a client sends into batches: the messages up to the one after which it waits.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
+use std::time::Duration;
 
 use super::task::Client;
 use crate::net::buffer::BUFFER;
@@ -32,6 +35,18 @@ pub(super) enum ReadError {
     #[error("invalid frontend message type {tag}")]
     Unknown { tag: u8 },
 }
+
+/// What came of waiting for more.
+enum More {
+    Bytes,
+    /// Nothing for a while.
+    Pause,
+    End,
+}
+
+/// How long whole messages wait for the rest of their batch. PostgreSQL runs them as they come, and a client may wait for
+/// an error, a notice or a lock before it goes on.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A Bind longer than a buffer streams through, once its head, with the names in it, is here.
 const BIND_HEAD: usize = BUFFER / 2;
@@ -66,12 +81,29 @@ impl Client {
                     if missing > limit {
                         return Err(ReadError::TooLong { limit });
                     }
-                    if self.wire.fill(missing.min(1 << 20)).await? == Filled::End {
-                        return Ok(Read::End);
+                    match self.more(missing.min(1 << 20)).await? {
+                        More::Bytes => {}
+                        More::Pause => return Ok(Read::Batch(Until::Sent)),
+                        More::End => return Ok(Read::End),
                     }
                 }
             }
         }
+    }
+
+    /// Reads once; for what is already framed, not for long. Cancel safe.
+    async fn more(&mut self, want: usize) -> io::Result<More> {
+        let at_once = poll_fn(|cx| Poll::Ready(self.wire.poll_fill(cx, want))).await;
+        let filled = match at_once {
+            Poll::Ready(filled) => filled?,
+            Poll::Pending if self.frames.is_empty() => self.wire.fill(want).await?,
+            // Boxed, as few need it.
+            Poll::Pending => match Box::pin(tokio::time::timeout(PAUSE, self.wire.fill(want))).await {
+                Ok(filled) => filled?,
+                Err(_) => return Ok(More::Pause),
+            },
+        };
+        Ok(if filled == Filled::End { More::End } else { More::Bytes })
     }
 
     /// Adds `frame` to the batch; says when the batch is at its end.

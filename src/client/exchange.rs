@@ -92,32 +92,41 @@ impl Client {
         {
             return refused;
         }
-        let mut outcome = self.relay(&plan, until).await;
-        if let Outcome::Unsettled { code } = outcome {
-            outcome = match Box::pin(self.relay_again(code, &mark, &plan, until)).await {
-                Ok(outcome) => outcome,
-                Err(refused) => return refused,
-            };
-        }
-        let outcome = match outcome {
-            Outcome::Elsewhere { code } => {
-                self.leave_replica(code, &plan);
-                self.session.go_back_to(mark);
-                if let Err(error) = Box::pin(self.attach_primary(Reason::ReplicaFailed)).await {
-                    return Box::pin(self.refuse(error, until)).await;
+        let outcome = match self.relay(&plan, until).await {
+            outcome @ (Outcome::Unsettled { .. } | Outcome::Elsewhere { .. }) => {
+                match Box::pin(self.again(outcome, mark, &plan, until)).await {
+                    Ok(outcome) => outcome,
+                    Err(refused) => return refused,
                 }
-                self.mark_dirty(&plan);
-                if self.is_listening()
-                    && let Err(refused) = Box::pin(self.listen_for(&plan, until)).await
-                {
-                    return refused;
-                }
-                Box::pin(self.relay(&plan, until)).await
             }
             outcome => outcome,
         };
         self.count(started);
         self.settle(outcome, &plan).await
+    }
+
+    /// Sends a batch again of which nothing was run, or nothing that counts; an error is what came of the refusal.
+    async fn again(
+        &mut self,
+        mut outcome: Outcome,
+        mark: Tx,
+        plan: &Plan,
+        until: Until,
+    ) -> Result<Outcome, Result<(), End>> {
+        if let Outcome::Unsettled { code } = outcome {
+            outcome = self.relay_again(code, &mark, plan, until).await?;
+        }
+        let Outcome::Elsewhere { code } = outcome else { return Ok(outcome) };
+        self.leave_replica(code, plan);
+        self.session.go_back_to(mark);
+        if let Err(error) = self.attach_primary(Reason::ReplicaFailed).await {
+            return Err(self.refuse(error, until).await);
+        }
+        self.mark_dirty(plan);
+        if self.is_listening() {
+            self.listen_for(plan, until).await?;
+        }
+        Ok(self.relay(plan, until).await)
     }
 
     /// Goes on without a server that has the client's settings, if the batch can; an error is what came of the refusal.

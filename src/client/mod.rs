@@ -13,6 +13,7 @@ mod bring;
 pub mod counters;
 pub mod directory;
 mod exchange;
+pub mod explain;
 mod farewell;
 pub mod listener;
 mod listening;

@@ -95,6 +95,11 @@ impl Catalogs {
         contents
     }
 
+    /// The contents of `database`, if anybody has asked for them.
+    pub fn known(&self, database: &DatabaseName) -> Option<Arc<Contents>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).get(database).cloned()
+    }
+
     /// Every database that was asked for.
     pub fn all(&self) -> Vec<Arc<Contents>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::heal::Heal;
-use super::{HELD, Hold, Relay, streams};
+use super::{HELD, Hold, Relay, Sent, streams};
 use crate::protocol::backend::message;
 use crate::protocol::error::ErrorFields;
 use crate::protocol::frame::{Frame, FrameError, Incomplete, Next};
 use crate::protocol::frontend;
 use crate::protocol::outbox::Outbox;
-use crate::protocol::replies::{Event, Kind, Unexpected, Verdict, Whose};
+use crate::protocol::replies::{Event, Failure, Kind, Unexpected, Verdict, Whose};
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::backend as tag;
 use crate::server::Server;
@@ -80,7 +80,7 @@ impl Relay<'_> {
 
     /// Deals with one message, or the head of a long one; says what becomes of the rest of it.
     fn message(&mut self, frame: Frame) -> Result<Verdict, Fault> {
-        let Server { wire, replies, carried, said_farewell, .. } = &mut *self.server;
+        let Server { wire, replies, carried, .. } = &mut *self.server;
         let body = frame.body(wire.bytes());
         let first = body.first().copied().unwrap_or(0);
         let (verdict, event) = replies.on(frame.tag, first)?;
@@ -119,57 +119,7 @@ impl Relay<'_> {
                     return Ok(Verdict::Swallow);
                 }
             }
-            Event::Failed(failure) if matches!(failure.failed, Some(Note::Bringing | Note::Brought)) => {
-                let fields = ErrorFields::parse(body);
-                self.fatal |= fields.is_fatal();
-                self.unsettled = Some(fields.code);
-                self.session.on_reply(Event::Failed(failure), frame.tag, body, carried);
-                if replies.is_skipping() {
-                    self.up.make(frontend::put_sync);
-                    replies.expect(Kind::Sync, Whose::Ours, None);
-                }
-                return Ok(Verdict::Swallow);
-            }
-            Event::Failed(failure) => {
-                let fields = ErrorFields::parse(body);
-                let outdated = fields.code == Some(SqlState::FEATURE_NOT_SUPPORTED) && fields.routine == OUTDATED;
-                self.error = fields.code.filter(|_| !outdated);
-                if let (true, Some(Note::Bound(statement))) = (outdated, &failure.failed) {
-                    let statement = Arc::clone(statement);
-                    self.session.outdated(&statement);
-                    let batch = Batch { buffer: self.client.bytes(), frames: self.frames };
-                    if let Some(at) = self.heal.from(batch, self.session, &failure) {
-                        self.session.on_reply(Event::Failed(failure), frame.tag, body, carried);
-                        self.session.renew(&statement);
-                        self.heal = Heal::From(at);
-                        self.described.clear();
-                        return Ok(Verdict::Swallow);
-                    }
-                }
-                say(&mut self.described, &mut self.down);
-                if fields.is_fatal() {
-                    self.fatal = true;
-                    *said_farewell = true;
-                }
-                let ours = matches!(failure.failed, Some(Note::Begin));
-                let out_of_step = is_out_of_step(failure.failed.as_ref(), fields.code);
-                let words = self.session.in_clients_words(&failure, body).filter(|_| frame.is_end());
-                self.session.on_reply(Event::Failed(failure), frame.tag, body, carried);
-                if out_of_step {
-                    // It does not hold what its books say: whoever comes next gets another.
-                    self.server.break_off("does not hold the statements that it should");
-                }
-                if let (Some(words), false) = (words, ours) {
-                    self.down.make(|out| message(out, tag::ERROR_RESPONSE, |out| out.extend_from_slice(&words)));
-                    return Ok(Verdict::Swallow);
-                }
-                if ours {
-                    // The transaction that the client believes in could not begin: nothing may follow.
-                    self.fatal = true;
-                    self.server.break_off("BEGIN failed");
-                    return Ok(self.relay(frame, Verdict::Relay));
-                }
-            }
+            Event::Failed(failure) => return Ok(self.failed(frame, failure, verdict)),
             Event::Refused(failure) => {
                 self.refuse(failure.failed.as_ref());
                 let Server { wire, carried, .. } = &mut *self.server;
@@ -179,7 +129,7 @@ impl Relay<'_> {
             Event::Done(note) if self.hold == Hold::Answers && !matches!(note, Some(Note::Brought)) => {
                 self.held_notes.extend(note);
             }
-            Event::Ready(_) if self.unsettled.is_none() && carried.reported == Reported::Later => {
+            Event::Ready(_) if self.settings == Sent::Well && carried.reported == Reported::Later => {
                 self.session.on_reply(event, frame.tag, body, carried);
                 self.tell();
             }
@@ -193,8 +143,71 @@ impl Relay<'_> {
         Ok(self.relay(frame, verdict))
     }
 
+    /// Deals with an error; says what becomes of the rest of it.
+    fn failed(&mut self, frame: Frame, failure: Failure<Note>, verdict: Verdict) -> Verdict {
+        if matches!(failure.failed, Some(Note::Bringing | Note::Brought)) {
+            self.refused_settings(frame, failure);
+            return Verdict::Swallow;
+        }
+        let Server { wire, carried, said_farewell, .. } = &mut *self.server;
+        let body = frame.body(wire.bytes());
+        let fields = ErrorFields::parse(body);
+        let outdated = fields.code == Some(SqlState::FEATURE_NOT_SUPPORTED) && fields.routine == OUTDATED;
+        self.error = fields.code.filter(|_| !outdated);
+        if let (true, Some(Note::Bound(statement))) = (outdated, &failure.failed) {
+            let statement = Arc::clone(statement);
+            self.session.outdated(&statement);
+            let batch = Batch { buffer: self.client.bytes(), frames: self.frames };
+            if let Some(cure) = self.heal.cure(batch, self.session, &failure) {
+                self.session.on_reply(Event::Failed(failure), frame.tag, body, carried);
+                self.session.renew(&cure.name, &statement, cure.learns);
+                self.heal = Heal::From(cure.at);
+                self.described.clear();
+                return Verdict::Swallow;
+            }
+        }
+        say(&mut self.described, &mut self.down);
+        if fields.is_fatal() {
+            self.fatal = true;
+            *said_farewell = true;
+        }
+        let ours = matches!(failure.failed, Some(Note::Begin));
+        let out_of_step = is_out_of_step(failure.failed.as_ref(), fields.code);
+        let words = self.session.in_clients_words(&failure, body).filter(|_| frame.is_end());
+        self.session.on_reply(Event::Failed(failure), frame.tag, body, carried);
+        if out_of_step {
+            // It does not hold what its books say: whoever comes next gets another.
+            self.server.break_off("does not hold the statements that it should");
+        }
+        if ours {
+            // The transaction that the client believes in could not begin: nothing may follow.
+            self.fatal = true;
+            self.server.break_off("BEGIN failed");
+            return self.relay(frame, Verdict::Relay);
+        }
+        if let Some(words) = words {
+            self.down.make(|out| message(out, tag::ERROR_RESPONSE, |out| out.extend_from_slice(&words)));
+            return Verdict::Swallow;
+        }
+        self.relay(frame, verdict)
+    }
+
+    /// The client's settings were refused: the server passes over all that follows, and is given the Sync that ends this.
+    fn refused_settings(&mut self, frame: Frame, failure: Failure<Note>) {
+        let Server { wire, replies, carried, .. } = &mut *self.server;
+        let body = frame.body(wire.bytes());
+        let fields = ErrorFields::parse(body);
+        self.fatal |= fields.is_fatal();
+        self.settings = Sent::Refused(fields.code);
+        self.session.on_reply(Event::Failed(failure), frame.tag, body, carried);
+        if replies.is_skipping() {
+            self.up.make(frontend::put_sync);
+            replies.expect(Kind::Sync, Whose::Ours, None);
+        }
+    }
+
     fn relay(&mut self, frame: Frame, verdict: Verdict) -> Verdict {
-        if self.unsettled.is_some() {
+        if self.settings != Sent::Well {
             return Verdict::Swallow;
         }
         if verdict == Verdict::Relay {

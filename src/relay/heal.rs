@@ -11,7 +11,7 @@ use crate::protocol::frontend::{self, Bind, Object};
 use crate::protocol::replies::Failure;
 use crate::protocol::tag::frontend as tag;
 use crate::server::Server;
-use crate::session::{Batch, Note, Session, Tx};
+use crate::session::{Batch, Learns, Note, Session, Tx};
 
 /// Whether a batch can be healed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,23 +31,42 @@ impl Heal {
         if whole && *session.tx() == Tx::Idle && server.replies.is_clean() { Self::Could } else { Self::No }
     }
 
-    /// With which message `batch` can go on once `failure`, of a statement whose result has changed, is mended.
-    pub(super) fn from(self, batch: Batch<'_>, session: &Session, failure: &Failure<Note>) -> Option<usize> {
+    /// How `batch` can go on after `failure`, of a statement whose result has changed.
+    pub(super) fn cure(self, batch: Batch<'_>, session: &Session, failure: &Failure<Note>) -> Option<Cure> {
         let (Self::Could, Some(Note::Bound(outdated))) = (self, &failure.failed) else { return None };
         let (at, (frame, body)) =
             batch.messages().enumerate().find(|(_, (frame, _))| !matches!(frame.tag, tag::PARSE | tag::CLOSE))?;
-        let name = match frame.tag {
-            tag::BIND => Bind::open(body).ok()?.statement,
+        let (name, learns) = match frame.tag {
+            tag::BIND => {
+                let name = Bind::open(body).ok()?.statement;
+                let described = batch.frames[at..].iter().any(|frame| frame.tag == tag::DESCRIBE);
+                if batch.parses_before(name, frame) {
+                    (name, Learns::All)
+                } else if described {
+                    (name, Learns::Result)
+                } else {
+                    return None;
+                }
+            }
             tag::DESCRIBE => match frontend::object(body).ok()? {
-                (Object::Statement, name) => name,
+                (Object::Statement, name) => (name, Learns::All),
                 (Object::Portal, _) => return None,
             },
             _ => return None,
         };
-        let learns =
-            batch.parses_before(name, frame) || batch.frames[at..].iter().any(|frame| frame.tag == tag::DESCRIBE);
-        (learns && session.means(name, outdated)).then_some(at)
+        session.means(name, outdated).then(|| Cure { at, name: name.into(), learns })
     }
+}
+
+/// How a batch goes on.
+#[derive(Debug)]
+pub(super) struct Cure {
+    /// With which message.
+    pub(super) at: usize,
+    /// What the client calls the statement.
+    pub(super) name: Box<[u8]>,
+    /// What the client does not know from before.
+    pub(super) learns: Learns,
 }
 
 impl Relay<'_> {

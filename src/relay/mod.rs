@@ -140,6 +140,15 @@ enum Watch {
     Ended,
 }
 
+/// What became of the settings that were sent in front of the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// Nothing that is known, or there were none.
+    Well,
+    /// They were refused, with this SQLSTATE: what was sent behind them is passed over.
+    Refused(Option<SqlState>),
+}
+
 /// One batch on its way.
 struct Relay<'a> {
     /// The client's messages.
@@ -162,10 +171,9 @@ struct Relay<'a> {
     fatal: bool,
     watch: Watch,
     heal: Heal,
-    /// A ParameterDescription that is kept back while its statement may turn out to be out of date.
+    /// A `ParameterDescription` that is kept back while its statement may turn out to be out of date.
     described: Vec<u8>,
-    /// The client's settings were refused, with this SQLSTATE: what was sent behind them is passed over.
-    unsettled: Option<Option<SqlState>>,
+    settings: Sent,
     /// Notes of what succeeded while answers were held, to be unsaid.
     held_notes: Vec<Note>,
 }
@@ -234,7 +242,7 @@ impl<'a> Relay<'a> {
             watch: Watch::On,
             heal: Heal::No,
             described: Vec::new(),
-            unsettled: None,
+            settings: Sent::Well,
             held_notes: Vec::new(),
         }
     }
@@ -275,7 +283,10 @@ impl Relay<'_> {
         self.answer_what_is_due();
         loop {
             if self.is_done(until) {
-                return self.unsettled.map_or_else(|| Outcome::Done(self.part()), |code| Outcome::Unsettled { code });
+                return match self.settings {
+                    Sent::Well => Outcome::Done(self.part()),
+                    Sent::Refused(code) => Outcome::Unsettled { code },
+                };
             }
             match self.wait().await {
                 Happened::Written | Happened::ClientSpoke => {}
@@ -332,7 +343,7 @@ impl Relay<'_> {
 
     async fn server_ended(&mut self) -> Outcome {
         self.server.break_off("closed by the server");
-        if let Some(code) = self.unsettled {
+        if let Sent::Refused(code) = self.settings {
             return Outcome::Unsettled { code };
         }
         if self.hold == Hold::Answers && self.heard == Heard::Nothing {

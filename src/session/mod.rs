@@ -46,7 +46,7 @@ use parameters::Parameters;
 use pins::{HeldCursors, Pins, Reason};
 use registry::{Registry, Statement};
 use settings::{Difference, Ledger, Settings, Value};
-pub use undo::{Forgotten, Names};
+pub use undo::{Forgotten, Learns, Names};
 
 /// What a server's reply queue remembers for the session.
 #[derive(Debug)]

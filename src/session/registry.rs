@@ -40,7 +40,7 @@ pub struct Statement {
     pub parsed: Option<Parsed>,
     /// Whether some server has accepted it.
     accepted: AtomicBool,
-    /// The body of the ParameterDescription that clients were given: as `types`, with those that the server has inferred.
+    /// The body of the `ParameterDescription` that clients were given: as `types`, with those that the server has inferred.
     described: OnceLock<Box<[u8]>>,
 }
 
@@ -97,7 +97,7 @@ impl Statement {
         self.described.get().unwrap_or(&self.types)
     }
 
-    /// Clients are told the types of its parameters, by the body of a ParameterDescription.
+    /// Clients are told the types of its parameters, by the body of a `ParameterDescription`.
     pub fn described(&self, parameters: &[u8]) {
         self.described.get_or_init(|| parameters.into());
     }
@@ -163,6 +163,12 @@ impl Registry {
         let Statement { scope, text, types, analysis, catalog, .. } = retired;
         let new = |id| Statement::new(id, text, types, *analysis, *catalog);
         if *scope == 0 { Arc::new(new(self.fresh_id())) } else { self.one(*scope, text, types, new) }
+    }
+
+    /// The same for one client, which may have been told the types of its parameters.
+    pub fn renewed_as_described(&self, retired: &Statement) -> Arc<Statement> {
+        let Statement { text, analysis, catalog, .. } = retired;
+        Arc::new(Statement::new(self.fresh_id(), text, retired.parameter_types(), *analysis, *catalog))
     }
 
     fn one(&self, scope: u64, text: &[u8], types: &[u8], new: impl FnOnce(u64) -> Statement) -> Arc<Statement> {

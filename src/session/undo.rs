@@ -32,6 +32,15 @@ pub enum Forgotten {
 /// A client's named statements.
 pub type Names = HashMap<Box<[u8]>, Arc<Statement>, RandomState>;
 
+/// What a client does not know of a statement from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learns {
+    /// Neither its parameters nor its result.
+    All,
+    /// Its result; it may send values of the types that it was once told.
+    Result,
+}
+
 /// Whether a message failed itself, or was passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -46,11 +55,15 @@ impl Session {
         self.registry.retire(statement);
     }
 
-    /// Gives the client a new statement of the same text in the place of one that is out of date.
-    pub fn renew(&mut self, outdated: &Arc<Statement>) {
-        let renewed = self.registry.renewed(outdated);
-        for statement in self.statements.values_mut().filter(|statement| Arc::ptr_eq(statement, outdated)) {
-            *statement = Arc::clone(&renewed);
+    /// Has the client's `name` mean a new statement of the same text in the place of one that is out of date. Its other
+    /// names do not: the client may know what the old result looked like.
+    pub fn renew(&mut self, name: &[u8], outdated: &Statement, learns: Learns) {
+        let renewed = match learns {
+            Learns::All => self.registry.renewed(outdated),
+            Learns::Result => self.registry.renewed_as_described(outdated),
+        };
+        if let Some(statement) = self.statements.get_mut(name) {
+            *statement = renewed;
         }
     }
 

@@ -8,7 +8,7 @@ pub use super::cache::Classifier;
 use super::catalog::Catalog;
 use super::hint::{Hint, Route};
 use super::scan::{Kind, Scanner, Token};
-use super::walk::Walk;
+use super::walk::{Stop, Walk};
 use super::{Analysis, Class, Effects, WriteReason, effects, normal};
 
 /// Proof that something changes nothing and gives the same answer on every node.
@@ -63,8 +63,14 @@ pub(super) fn analyse(text: &[u8], fingerprint: u64, catalog: &Catalog) -> Analy
         Ok(()) if effects == Effects::default() => Analysis::read(fingerprint),
         // Whatever leaves something behind in the session belongs where the session is.
         Ok(()) => Analysis::write(WriteReason::Session, effects, fingerprint),
-        Err(reason) => Analysis::write(reason, effects, fingerprint),
+        Err(stop) => Analysis::write(stop.reason, effects, fingerprint),
     }
+}
+
+/// The function, relation or operator because of which `text` is not a read, if it is one of these.
+#[must_use]
+pub fn culprit(text: &[u8], catalog: &Catalog) -> Option<String> {
+    class(text, catalog).err()?.culprit
 }
 
 /// Whether a definition in the catalog only reads.
@@ -72,13 +78,13 @@ pub(super) fn is_plain_read(text: &str, catalog: &Catalog) -> bool {
     effects::of(text.as_bytes()) == Effects::default() && class(text.as_bytes(), catalog).is_ok()
 }
 
-fn class(text: &[u8], catalog: &Catalog) -> Result<(), WriteReason> {
+fn class(text: &[u8], catalog: &Catalog) -> Result<(), Stop> {
     if text.len() > LONGEST {
-        return Err(WriteReason::TooLong);
+        return Err(WriteReason::TooLong.into());
     }
     let normal = normal::text(text).ok_or(WriteReason::Unparsed)?;
     if Scanner::new(normal.as_bytes()).filter(nests).nth(LONGEST_CHAIN).is_some() {
-        return Err(WriteReason::TooLong);
+        return Err(WriteReason::TooLong.into());
     }
     let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(DEEPEST);
     let parsed = parser.try_with_sql(&normal).and_then(|mut parser| parser.parse_statements());
@@ -92,7 +98,7 @@ fn unparsed(normal: &str) -> WriteReason {
     if super::command::FIRST_WORDS.contains(&first) { WriteReason::Session } else { WriteReason::Unparsed }
 }
 
-fn read(statement: &Statement, catalog: &Catalog) -> Result<(), WriteReason> {
+fn read(statement: &Statement, catalog: &Catalog) -> Result<(), Stop> {
     match statement {
         Statement::Query(query) => Walk::new(catalog).query(query),
         // With ANALYZE the statement runs, and is a read itself or not.
@@ -105,7 +111,7 @@ fn read(statement: &Statement, catalog: &Catalog) -> Result<(), WriteReason> {
             let words = other.to_string().to_ascii_lowercase();
             let first = words.split(' ').next().unwrap_or_default();
             let session = super::command::FIRST_WORDS.contains(&first);
-            Err(if session { WriteReason::Session } else { WriteReason::Statement })
+            Err(if session { WriteReason::Session } else { WriteReason::Statement }.into())
         }
     }
 }
@@ -315,6 +321,21 @@ mod tests {
         let catalog = Catalog::empty();
         check(&catalog, Class::Read, &["select 1", "select random(), coalesce(1, 2)"]);
         check(&catalog, Class::Write(WriteReason::CatalogUnknown), &["select * from a", "select lower('x')"]);
+    }
+
+    #[test]
+    fn what_made_it_a_write_is_named() {
+        let catalog = sample();
+        for (text, expected) in [
+            ("select x from a where public.writes(x) > 1", Some("public.writes")),
+            ("select * from a join bad using (x)", Some("bad")),
+            ("select x @@ 1 from a", Some("@@")),
+            ("select 1; select nextval('s')", Some("nextval")),
+            ("select 1", None),
+            ("delete from a", None),
+        ] {
+            assert_eq!(culprit(text.as_bytes(), &catalog).as_deref(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -20,7 +20,30 @@ pub(super) struct Walk<'a> {
     called: Option<ObjectName>,
 }
 
-type Flow = ControlFlow<WriteReason>;
+/// Why a statement is not known to only read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    /// Why.
+    pub(super) reason: WriteReason,
+    /// The function, relation or operator that it is about, as the statement names it.
+    pub(super) culprit: Option<String>,
+}
+
+type Flow = ControlFlow<Stop>;
+
+impl From<WriteReason> for Stop {
+    fn from(reason: WriteReason) -> Self {
+        Self { reason, culprit: None }
+    }
+}
+
+fn stop(reason: WriteReason) -> Flow {
+    ControlFlow::Break(reason.into())
+}
+
+fn stop_at(reason: WriteReason, culprit: &impl ToString) -> Flow {
+    ControlFlow::Break(Stop { reason, culprit: Some(culprit.to_string()) })
+}
 
 impl<'a> Walk<'a> {
     pub(super) fn new(catalog: &'a Catalog) -> Self {
@@ -28,23 +51,23 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether `query` only reads.
-    pub(super) fn query(mut self, query: &Query) -> Result<(), WriteReason> {
+    pub(super) fn query(mut self, query: &Query) -> Result<(), Stop> {
         match query.visit(&mut self) {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(reason) => Err(reason),
+            ControlFlow::Break(stop) => Err(stop),
         }
     }
 
     /// Whether a relation may be read anywhere.
-    pub(super) fn relation(self, name: &ObjectName) -> Result<(), WriteReason> {
+    pub(super) fn relation(self, name: &ObjectName) -> Result<(), Stop> {
         match self.reads(name) {
             ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(reason) => Err(reason),
+            ControlFlow::Break(stop) => Err(stop),
         }
     }
 
     fn reads(&self, name: &ObjectName) -> Flow {
-        let Some((schema, name)) = parts(name) else { return ControlFlow::Break(WriteReason::Unparsed) };
+        let Some((schema, name)) = parts(name) else { return stop_at(WriteReason::Unparsed, name) };
         self.reads_named(schema.as_deref(), &name)
     }
 
@@ -52,23 +75,23 @@ impl<'a> Walk<'a> {
         match self.catalog.relation(schema, name) {
             Some(Trust::Plain) => ControlFlow::Continue(()),
             None if schema.is_none() && self.local.contains(name) => ControlFlow::Continue(()),
-            None if self.catalog.is_unknown() => ControlFlow::Break(WriteReason::CatalogUnknown),
+            None if self.catalog.is_unknown() => stop_at(WriteReason::CatalogUnknown, &full(schema, name)),
             // Doubtful, made since the catalog was loaded, or a system's: the primary has it in any case.
-            Some(Trust::Doubtful) | None => ControlFlow::Break(WriteReason::Relation),
+            Some(Trust::Doubtful) | None => stop_at(WriteReason::Relation, &full(schema, name)),
         }
     }
 
-    fn calls(&self, name: &ObjectName) -> Flow {
-        let Some((schema, name)) = parts(name) else { return ControlFlow::Break(WriteReason::Unparsed) };
+    fn calls(&self, called: &ObjectName) -> Flow {
+        let Some((schema, name)) = parts(called) else { return stop_at(WriteReason::Unparsed, called) };
         let built_in = schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
         let known = self.catalog.function(schema.as_deref(), &name);
         match (said(&name), known) {
-            (Said::Bound, _) => ControlFlow::Break(WriteReason::Function),
+            (Said::Bound, _) => stop_at(WriteReason::Function, called),
             // A function of the user's own may bear a harmless name.
             (Said::Plain, _) if built_in && !self.is_overloaded(&name) => ControlFlow::Continue(()),
             (_, Some(Trust::Plain)) => ControlFlow::Continue(()),
-            (_, None) if self.catalog.is_unknown() => ControlFlow::Break(WriteReason::CatalogUnknown),
-            (_, Some(Trust::Doubtful) | None) => ControlFlow::Break(WriteReason::Function),
+            (_, None) if self.catalog.is_unknown() => stop_at(WriteReason::CatalogUnknown, called),
+            (_, Some(Trust::Doubtful) | None) => stop_at(WriteReason::Function, called),
         }
     }
 
@@ -79,21 +102,21 @@ impl<'a> Walk<'a> {
 
     fn operator(&self, operator: &str) -> Flow {
         if self.catalog.doubts_operator(operator) {
-            return ControlFlow::Break(WriteReason::Function);
+            return stop_at(WriteReason::Function, &operator);
         }
         ControlFlow::Continue(())
     }
 }
 
 impl Visitor for Walk<'_> {
-    type Break = WriteReason;
+    type Break = Stop;
 
     fn pre_visit_query(&mut self, query: &Query) -> Flow {
         if !query.locks.is_empty() {
-            return ControlFlow::Break(WriteReason::RowLock);
+            return stop(WriteReason::RowLock);
         }
         if query.for_clause.is_some() || query.settings.is_some() || !query.pipe_operators.is_empty() {
-            return ControlFlow::Break(WriteReason::Unparsed);
+            return stop(WriteReason::Unparsed);
         }
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.local.insert(fold(&cte.alias.name));
@@ -103,14 +126,14 @@ impl Visitor for Walk<'_> {
 
     fn pre_visit_select(&mut self, select: &Select) -> Flow {
         if select.into.is_some() {
-            return ControlFlow::Break(WriteReason::Into);
+            return stop(WriteReason::Into);
         }
         ControlFlow::Continue(())
     }
 
     /// A statement inside a query: WITH may hold INSERT, UPDATE, DELETE and MERGE.
     fn pre_visit_statement(&mut self, _: &Statement) -> Flow {
-        ControlFlow::Break(WriteReason::ModifyingCte)
+        stop(WriteReason::ModifyingCte)
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
@@ -123,7 +146,7 @@ impl Visitor for Walk<'_> {
             | TableFactor::Derived { .. }
             | TableFactor::UNNEST { .. }
             | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(WriteReason::Unparsed),
+            _ => stop(WriteReason::Unparsed),
         }
     }
 
@@ -156,16 +179,20 @@ fn body(expression: &SetExpr, walk: &Walk<'_>) -> Flow {
         SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => ControlFlow::Continue(()),
         SetExpr::SetOperation { left, right, .. } => match body(left, walk) {
             ControlFlow::Continue(()) => body(right, walk),
-            stop @ ControlFlow::Break(_) => stop,
+            broken @ ControlFlow::Break(_) => broken,
         },
         SetExpr::Table(table) => match &table.table_name {
             Some(name) => walk.reads_named(table.schema_name.as_deref(), name),
-            None => ControlFlow::Break(WriteReason::Unparsed),
+            None => stop(WriteReason::Unparsed),
         },
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
-            ControlFlow::Break(WriteReason::ModifyingCte)
+            stop(WriteReason::ModifyingCte)
         }
     }
+}
+
+fn full(schema: Option<&str>, name: &str) -> String {
+    schema.map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"))
 }
 
 /// Schema and name; `None` for names of another form.

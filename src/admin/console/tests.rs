@@ -6,6 +6,24 @@ use super::super::show::tests::sample;
 use super::*;
 use crate::protocol::error::ErrorFields;
 
+/// Knows one database, `app`.
+struct Sample;
+
+impl Informed for Sample {
+    fn state(&self) -> State {
+        sample()
+    }
+
+    fn explain(&self, question: &Question) -> Result<Vec<(String, String)>, Report> {
+        match &question.database {
+            Some(name) if name.as_str() != "app" => {
+                Err(Report::error(SqlState::INVALID_CATALOG_NAME, "no such database"))
+            }
+            _ => Ok(vec![("target".into(), "primary".into()), ("reason".into(), "read".into())]),
+        }
+    }
+}
+
 /// A client with its console: sends bytes, reads replies as short texts.
 #[derive(Default)]
 struct Talk {
@@ -16,7 +34,7 @@ struct Talk {
 
 impl Talk {
     fn step(&mut self) -> Step {
-        self.console.receive(&mut self.buffer, &mut self.out, &sample)
+        self.console.receive(&mut self.buffer, &mut self.out, &Sample)
     }
 
     /// Sends `message` and returns the step; replies stay until `replies`.
@@ -281,5 +299,26 @@ proptest! {
         };
         prop_assert_eq!(second, last);
         prop_assert_eq!(whole.replies(), pieces.replies());
+    }
+}
+
+#[test]
+fn a_route_is_explained() {
+    let mut talk = Talk::default();
+    talk.send(query("EXPLAIN ROUTE IN app SELECT 1"));
+    assert_eq!(talk.replies(), ["T 2", "D", "D", "C EXPLAIN", "Z I"]);
+    talk.send(query("EXPLAIN ROUTE IN elsewhere SELECT 1"));
+    assert_eq!(talk.replies(), ["T 2", "E 3D000", "Z I"]);
+    for (database, expected) in
+        [("app", vec!["1", "2", "D", "D", "C EXPLAIN"]), ("elsewhere", vec!["1", "2", "E 3D000"])]
+    {
+        talk.send(|out| {
+            let text = format!("EXPLAIN ROUTE IN {database} SELECT 1");
+            frontend::put_parse(out, b"", text.as_bytes(), &[0, 0]);
+            bind(out, "", "", &[0; 6]);
+            backend::message(out, tag::EXECUTE, |out| out.extend_from_slice(&[0; 5]));
+            frontend::put_sync(out);
+        });
+        assert_eq!(talk.replies(), [expected, vec!["Z I"]].concat());
     }
 }

@@ -78,6 +78,7 @@ pub fn rows(show: Show, state: &State) -> Vec<Row> {
 pub(super) const HELP: &str = "Console usage
 \tSHOW HELP|VERSION|CONFIG|DATABASES|USERS|POOLS|NODE_POOLS|NODES|CLIENTS|SERVERS
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS|LISTS|STATE|MEM|PINS|LISTENERS
+\tEXPLAIN ROUTE [IN <db>] [AS <user>] <statement>
 \tPAUSE [<db>]
 \tRESUME [<db>]
 \tRECONNECT [<db>]
