@@ -340,7 +340,9 @@ impl Session {
             Event::Done(Some(Note::Brought)) => self.attached(carried),
             Event::Failed(failure) | Event::Refused(failure) => self.undo(failure, carried),
             Event::Ready(status) => {
-                carried.reported = Reported::Now;
+                if carried.reported == Reported::Later {
+                    self.reported_at_last(carried);
+                }
                 self.ready(status);
             }
             Event::Parameter => {
@@ -376,7 +378,20 @@ impl Session {
         if self.strays == Held::Something || MERGED != name || !self.ledger.differs_from_startup(&name) {
             return;
         }
-        self.each_ledger(|ledger| ledger.set(&name, Value::Text(value.into())));
+        let value = Value::Text(value.into());
+        if self.ledger.current().get(&name) != Some(&value) {
+            self.each_ledger(|ledger| ledger.set(&name, value.clone()));
+        }
+    }
+
+    /// The server has reported all that changed. What was brought and then set by the client may be what the server had
+    /// before, which is no news to it, but is to the ledger.
+    fn reported_at_last(&mut self, carried: &mut Carried) {
+        carried.reported = Reported::Now;
+        let merged = carried.parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case(MERGED));
+        if let Some((name, value)) = merged {
+            self.reported(name, value);
+        }
     }
 
     /// Where the client is in a transaction, to be given to [`Session::go_back_to`].
