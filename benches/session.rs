@@ -14,6 +14,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use howdah::auth::Users;
 use howdah::auth::method::{Step, begin};
 use howdah::config::model::{AuthMethod, PoolOverrides, RoutingOverrides, User};
+use howdah::config::pins::PinOverrides;
 use howdah::protocol::backend::message;
 use howdah::protocol::frame::{Frame, Framer, Incomplete, Next};
 use howdah::protocol::frontend::{self, Object};
@@ -56,6 +57,7 @@ impl Pair {
             server_password: None,
             pool: PoolOverrides::default(),
             routing: RoutingOverrides::default(),
+            pins: PinOverrides::default(),
         };
         let users = Users::new(&[user], [0; 32]);
         let Ok(Step::Done(_, proof)) = begin(AuthMethod::Trust, "app", &users, None, [0; 18]) else {

@@ -119,6 +119,7 @@ databases: [{name: '*', cluster: main}]
     assert_eq!(shown.listen[0], default.listen[0]);
     assert_eq!(shown.auth, default.auth);
     assert_eq!(shown.pool, default.pool);
+    assert_eq!(shown.pins, default.pins);
     assert_eq!(shown.routing, default.routing);
     assert_eq!(shown.limits, default.limits);
     assert_eq!(shown.log, default.log);

@@ -62,6 +62,8 @@ pub enum Show {
     /// Nodes of the clusters.
     Nodes,
     /// Pins by reason.
+    PinTotals,
+    /// Clients that are pinned.
     Pins,
     /// Pools by database and user.
     Pools,
@@ -163,6 +165,7 @@ impl Show {
         ("mem", Self::Mem),
         ("node_pools", Self::NodePools),
         ("nodes", Self::Nodes),
+        ("pin_totals", Self::PinTotals),
         ("pins", Self::Pins),
         ("pools", Self::Pools),
         ("servers", Self::Servers),

@@ -147,6 +147,17 @@ pub struct Client {
     pub node: Option<NodeName>,
     /// Why it is pinned to that server.
     pub pins: Vec<&'static str>,
+    /// How that began.
+    pub pin: Option<Pin>,
+}
+
+/// The beginning of a pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// How long ago it was.
+    pub age: Duration,
+    /// The shape of the statement, if it was one.
+    pub digest: Option<u64>,
 }
 
 /// A server connection.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::model::{Auth, AuthMethod, Config, Limits, PoolSettings};
+use crate::config::pins::{PinClass, PinSettings};
 
 /// The smallest configuration there is, with every default filled in.
 pub(super) fn defaults() -> Option<Config> {
@@ -40,6 +41,7 @@ pub(super) fn values(config: &Config) -> Vec<(&'static str, String)> {
         ("auth.method", auth(&config.auth).to_owned()),
     ];
     values.extend(pool(&config.pool));
+    values.extend(pins(&config.pins));
     values.extend([
         ("routing.reads", format!("{:?}", config.routing.reads).to_lowercase()),
         ("routing.consistency", format!("{:?}", config.routing.consistency).to_lowercase()),
@@ -85,6 +87,12 @@ fn pool(pool: &PoolSettings) -> [(&'static str, String); 10] {
         ("pool.prepared_statements", pool.prepared_statements.to_string()),
         ("pool.audit", pool.audit.to_string()),
     ]
+}
+
+fn pins(pins: &PinSettings) -> impl Iterator<Item = (&'static str, String)> {
+    let policies = PinClass::ALL.into_iter().map(|class| (class.key(), pins.policy(class).as_str().to_owned()));
+    let bounds = [("pins.budget", pins.budget.to_string()), ("pins.timeout", duration(pins.timeout))];
+    policies.chain(bounds)
 }
 
 fn limits(limits: &Limits) -> [(&'static str, String); 8] {

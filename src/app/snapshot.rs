@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::state::{
-    Activeness, Activity, Change, Client, Connection, Database, Fate, Memory, Period, Server, Setting, State, User,
+    Activeness, Activity, Change, Client, Connection, Database, Fate, Memory, Period, Pin, Server, Setting, State, User,
 };
 use crate::client::directory::{ClientInfo, ClientState};
 use crate::client::services::{Current, Served, Services};
@@ -47,8 +47,15 @@ pub(super) fn snapshot(services: &Arc<Services>, started: SystemTime) -> Snapsho
         pins: counters
             .pins()
             .into_iter()
-            .map(|(reason, total)| Pins { reason: reason.as_str(), current: now(reason), total })
+            .map(|(reason, [total, rejected, over_budget])| Pins {
+                reason: reason.as_str(),
+                current: now(reason),
+                total,
+                rejected,
+                over_budget,
+            })
             .collect(),
+        pin_timeouts: counters.pin_timeouts.value(),
         audits: counters.audits.value(),
         leaks: counters.leaks(),
         errors: counters.errors.read().collect(),
@@ -280,6 +287,7 @@ fn client(info: &ClientInfo, nodes: &HashMap<ServerId, &NodeName>) -> Client {
         server,
         node,
         pins: info.pins().into_iter().map(crate::session::pins::Reason::as_str).collect(),
+        pin: info.pin().map(|pin| Pin { age: pin.since.elapsed(), digest: pin.digest }),
     }
 }
 

@@ -170,6 +170,7 @@ impl fmt::Debug for Users {
 pub(super) mod tests {
     use super::*;
     use crate::config::model::{PoolOverrides, RoutingOverrides};
+    use crate::config::pins::PinOverrides;
 
     pub(in crate::auth) fn user(name: &str, password: Option<&str>) -> User {
         User {
@@ -179,6 +180,7 @@ pub(super) mod tests {
             server_password: None,
             pool: PoolOverrides::default(),
             routing: RoutingOverrides::default(),
+            pins: PinOverrides::default(),
         }
     }
 

@@ -404,8 +404,8 @@ impl Client {
         self.info.active(lease.id);
         self.key.slot.lend(Arc::clone(lease.key()));
         self.services.counters.routed(ran, reason);
-        self.attachment =
-            Attachment::Lent(Box::new(Held { lease, busy, node, ran, since, along, recent: [0; 4], audit: Audit::No }));
+        let held = Held { lease, busy, node, ran, since, along, recent: [0; 4], audit: Audit::No, scrub: None };
+        self.attachment = Attachment::Lent(Box::new(held));
     }
 
     /// The routing settings that hold for one batch.

@@ -37,7 +37,7 @@ impl Held {
 impl Client {
     /// Gives a server back that was kept until its client has been answered.
     pub(super) async fn release_late(&mut self) {
-        if matches!(&self.attachment, Attachment::Lent(held) if held.audit == Audit::Due) {
+        if matches!(&self.attachment, Attachment::Lent(held) if held.audit == Audit::Due || held.scrub.is_some()) {
             Box::pin(self.release()).await;
         }
     }

@@ -152,6 +152,7 @@ mod tests {
     use super::*;
     use crate::auth::respond::{Progress, Responder};
     use crate::config::model::{PoolOverrides, RoutingOverrides, User};
+    use crate::config::pins::PinOverrides;
     use crate::config::secret::Secret;
     use crate::protocol::backend;
 
@@ -163,6 +164,7 @@ mod tests {
             server_password: None,
             pool: PoolOverrides::default(),
             routing: RoutingOverrides::default(),
+            pins: PinOverrides::default(),
         };
         Users::new(&[user], [5; 32])
     }

@@ -33,6 +33,11 @@ pub struct Counters {
     pub errors: SqlStateTally,
     cancels: [Counter; 4],
     pins: [Counter; pins::Reason::ALL.len()],
+    /// Statements that would have pinned, by policy, and those for which the budget did not suffice.
+    rejected: [Counter; pins::Reason::ALL.len()],
+    over_budget: [Counter; pins::Reason::ALL.len()],
+    /// Clients that were let go because they were pinned and idle for too long.
+    pub pin_timeouts: Counter,
     /// Servers that were asked what they carry.
     pub audits: Counter,
     leaks: [Counter; audit::Kind::ALL.len()],
@@ -51,6 +56,12 @@ struct Routes {
     replica: Counts,
 }
 
+fn increment(counts: &[Counter; pins::Reason::ALL.len()], reason: pins::Reason) {
+    for (count, _) in counts.iter().zip(pins::Reason::ALL).filter(|(_, other)| *other == reason) {
+        count.increment();
+    }
+}
+
 impl Counters {
     /// All zero, on each of `sides`.
     #[must_use]
@@ -61,6 +72,9 @@ impl Counters {
             errors: SqlStateTally::default(),
             cancels: Default::default(),
             pins: Default::default(),
+            rejected: Default::default(),
+            over_budget: Default::default(),
+            pin_timeouts: Counter::default(),
             audits: Counter::default(),
             leaks: Default::default(),
             routes: Sharded::new(sides),
@@ -87,9 +101,16 @@ impl Counters {
     }
 
     pub(super) fn pinned(&self, reason: pins::Reason) {
-        for (count, _) in self.pins.iter().zip(pins::Reason::ALL).filter(|(_, other)| *other == reason) {
-            count.increment();
-        }
+        increment(&self.pins, reason);
+    }
+
+    /// Counts a statement that was refused because it would have pinned its client.
+    pub(super) fn refused(&self, refusal: pins::Refusal) {
+        let counts = match refusal.cause {
+            pins::Cause::Policy => &self.rejected,
+            pins::Cause::Budget => &self.over_budget,
+        };
+        increment(counts, refusal.reason);
     }
 
     pub(super) fn leaked(&self, kind: audit::Kind) {
@@ -120,9 +141,11 @@ impl Counters {
         self.cancels.iter().zip(OUTCOMES).map(|(count, (_, label))| (label, count.read())).collect()
     }
 
-    /// How often clients were pinned, by reason.
-    pub fn pins(&self) -> Vec<(pins::Reason, u64)> {
-        self.pins.iter().zip(pins::Reason::ALL).map(|(count, reason)| (reason, count.read())).collect()
+    /// By reason: how often clients were pinned, were refused that by policy, and for want of budget.
+    pub fn pins(&self) -> Vec<(pins::Reason, [u64; 3])> {
+        let counts = self.pins.iter().zip(&self.rejected).zip(&self.over_budget);
+        let read = counts.map(|((pinned, rejected), over)| [pinned.read(), rejected.read(), over.read()]);
+        pins::Reason::ALL.into_iter().zip(read).collect()
     }
 
     /// What servers were found to carry that they should not, by kind.

@@ -54,10 +54,21 @@ pub struct ClientInfo {
     state: AtomicU8,
     server: AtomicU64,
     pins: AtomicU16,
+    /// Since when it is pinned, and by what; written when that begins or ends.
+    pin: Mutex<Option<Pin>>,
     killed: AtomicBool,
     poked: AtomicBool,
     /// Wakes its task.
     waker: Mutex<Option<Waker>>,
+}
+
+/// The beginning of a pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// When the client was pinned.
+    pub since: Instant,
+    /// The shape of the statement that did it, if it was one.
+    pub digest: Option<u64>,
 }
 
 /// What is known of a client when it has logged in.
@@ -97,6 +108,7 @@ impl ClientInfo {
             state: AtomicU8::new(0),
             server: AtomicU64::new(0),
             pins: AtomicU16::new(0),
+            pin: Mutex::new(None),
             killed: AtomicBool::new(false),
             poked: AtomicBool::new(false),
             waker: Mutex::new(None),
@@ -151,11 +163,27 @@ impl ClientInfo {
         }
     }
 
-    /// The reasons for which it keeps its server now.
-    pub fn pinned(&self, reasons: impl Iterator<Item = Reason>) {
+    /// The reasons for which it keeps its server now, after a statement of the shape `digest`; gives those that are new.
+    pub fn pinned(&self, reasons: impl Iterator<Item = Reason>, digest: Option<u64>) -> Vec<Reason> {
         let position = |reason| Reason::ALL.iter().position(|other| *other == reason).unwrap_or(0);
         let bits = reasons.fold(0u16, |bits, reason| bits | 1 << position(reason));
+        let before = self.pins.load(Ordering::Relaxed);
+        if bits == before {
+            return Vec::new();
+        }
         self.pins.store(bits, Ordering::Relaxed);
+        let mut pin = self.pin.lock().unwrap_or_else(PoisonError::into_inner);
+        if bits == 0 {
+            *pin = None;
+        } else {
+            pin.get_or_insert_with(|| Pin { since: Instant::now(), digest });
+        }
+        reasons_of(bits & !before)
+    }
+
+    /// Since when it keeps its server, and by what that began.
+    pub fn pin(&self) -> Option<Pin> {
+        *self.pin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it keeps its server for any reason.
@@ -165,9 +193,7 @@ impl ClientInfo {
 
     /// The reasons for which it keeps its server.
     pub fn pins(&self) -> Vec<Reason> {
-        let bits = self.pins.load(Ordering::Relaxed);
-        let held = Reason::ALL.iter().enumerate().filter(|(index, _)| bits & 1 << index != 0);
-        held.map(|(_, reason)| *reason).collect()
+        reasons_of(self.pins.load(Ordering::Relaxed))
     }
 
     /// Ends the connection at its next wait.
@@ -206,6 +232,11 @@ impl ClientInfo {
             waker.wake();
         }
     }
+}
+
+fn reasons_of(bits: u16) -> Vec<Reason> {
+    let held = Reason::ALL.iter().enumerate().filter(|(index, _)| bits & 1 << index != 0);
+    held.map(|(_, reason)| *reason).collect()
 }
 
 /// All connected clients.

@@ -352,7 +352,7 @@ impl Client {
         }
         self.info.prepared.store(self.session.prepared_count(), std::sync::atomic::Ordering::Relaxed);
         self.count_traffic();
-        self.note_pins();
+        self.note_pins(plan.fingerprint);
     }
 
     /// What others see when the transaction ends, if not before.
@@ -367,19 +367,6 @@ impl Client {
         }
     }
 
-    /// Shows why the client is pinned, and counts reasons that are new.
-    fn note_pins(&mut self) {
-        if self.session.pins().is_empty() && !self.info.is_pinned() {
-            return;
-        }
-        let before = self.info.pins();
-        for reason in self.session.pins().reasons().filter(|reason| !before.contains(reason)) {
-            self.services.counters.pinned(reason);
-            tracing::debug!(client = %self.info.id, reason = reason.as_str(), "pinned to its server");
-        }
-        self.info.pinned(self.session.pins().reasons());
-    }
-
     /// Gives the server back when nothing keeps it; later, if its client need not wait for what comes before.
     pub(super) async fn release_if_free(&mut self) {
         let Attachment::Lent(held) = &mut self.attachment else { return };
@@ -387,10 +374,12 @@ impl Client {
             return;
         }
         let audit = held.choose_audit();
+        held.scrub = self.session.pins().scrub();
+        let at_once = audit == Audit::No && held.scrub.is_none();
         if self.session.must_unlisten() {
             Box::pin(self.unlisten()).await;
         }
-        if audit == Audit::No {
+        if at_once {
             self.release().await;
         }
     }
@@ -403,6 +392,9 @@ impl Client {
         held.lease.info.prepared.store(held.lease.carried.count(), std::sync::atomic::Ordering::Relaxed);
         if !self.key.slot.give_back() {
             Box::pin(self.canceled(&mut held)).await;
+        }
+        if let Some(scrub) = held.scrub {
+            Box::pin(self.scrub(&mut held, scrub)).await;
         }
         if held.audit == Audit::Due {
             Box::pin(self.audit(&mut held)).await;

@@ -8,6 +8,7 @@ use super::bring::Bring;
 use super::services::{Current, Services};
 use crate::cluster::SessionClock;
 use crate::config::model::{Database, Destination, PoolMode, PoolOverrides, RoutingOverrides, User};
+use crate::config::pins::PinOverrides;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::router::reason::Reason;
@@ -110,6 +111,7 @@ fn destination(
         server_password: None,
         pool: PoolOverrides::default(),
         routing: RoutingOverrides::default(),
+        pins: PinOverrides::default(),
     };
     let user = match user {
         Some(user) => config.user(user.as_str()).ok_or_else(|| {

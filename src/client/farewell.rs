@@ -14,7 +14,7 @@ use crate::protocol::replies::{Event, Kind, Whose};
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::server::Server;
 use crate::session::Session;
-use crate::session::settings::Settings;
+use crate::session::pins::Scrub;
 
 impl Client {
     /// Leaves in good order.
@@ -50,13 +50,12 @@ impl Client {
             return;
         }
         if self.session.pins().needs_reset() {
-            if server.run_own("DISCARD ALL", timeout).await.is_err() {
-                server.break_off("could not be reset");
-                return;
+            if self.session.pins().scrub() == Some(Scrub::Close) {
+                return server.break_off("holds what no reset removes");
             }
-            server.carried.forget_all();
-            server.carried.unnamed = None;
-            server.carried.settings = Settings::none();
+            if server.discard_all(timeout).await.is_err() {
+                return server.break_off("could not be reset");
+            }
             self.session.reset(&mut server.carried);
         } else if self.session.must_unlisten() && server.run_own("UNLISTEN *", timeout).await.is_err() {
             server.break_off("listens to what nobody hears");

@@ -425,8 +425,8 @@ impl Seed {
     fn grow(self, services: Arc<Services>, stream: Stream, seat: Seat) -> Box<Client> {
         let key = services.cancels.issue(self.minor);
         let pins = match self.destination.pool.mode {
-            PoolMode::Session => Pins::for_session_mode(),
-            PoolMode::Transaction | PoolMode::Statement => Pins::default(),
+            PoolMode::Session => Pins::for_session_mode(Arc::clone(&self.destination.pins)),
+            PoolMode::Transaction | PoolMode::Statement => Pins::new(Arc::clone(&self.destination.pins)),
         };
         let session = Session::new(&self.who, Arc::clone(&services.registry), self.settings, self.believed, pins);
         let stats = services.counters.of(&self.arrival.database, &self.arrival.user);

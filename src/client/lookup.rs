@@ -6,6 +6,7 @@ use tokio::sync::Mutex;
 
 use super::services::Served;
 use crate::config::model::{PoolOverrides, RoutingOverrides, User};
+use crate::config::pins::PinOverrides;
 use crate::config::secret::Secret;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
@@ -103,6 +104,7 @@ fn found(rows: Rows, user: &str) -> Result<Option<User>, LookupError> {
         server_password: None,
         pool: PoolOverrides::default(),
         routing: RoutingOverrides::default(),
+        pins: PinOverrides::default(),
     }))
 }
 

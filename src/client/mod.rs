@@ -18,6 +18,7 @@ mod farewell;
 pub mod listener;
 mod listening;
 pub mod lookup;
+mod pinning;
 mod replication;
 pub mod services;
 pub mod startup;

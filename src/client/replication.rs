@@ -81,9 +81,10 @@ pub(super) async fn open(
     answer::greeting(&mut greeting, parameters.iter().map(|(name, value)| (&**name, &**value)), &key);
     let stats = services.counters.of(&arrival.database, &arrival.user);
     stats.of(worker::here()).logins.increment();
-    services.counters.pinned(Reason::Replication);
     let entry = services.directory.add(arrival);
-    entry.pinned([Reason::Replication].into_iter());
+    for reason in entry.pinned([Reason::Replication].into_iter(), None) {
+        services.counters.pinned(reason);
+    }
     Ok(Passage { server: stream, greeting, entry, key })
 }
 

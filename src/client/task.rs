@@ -35,6 +35,7 @@ use crate::relay::Until;
 use crate::router::view::Busy;
 use crate::session::Session;
 use crate::session::parameters::Parameters;
+use crate::session::pins::Scrub;
 use crate::sql::Effects;
 use crate::types::ServerId;
 
@@ -54,6 +55,8 @@ pub(super) struct Held {
     pub(super) recent: [u64; 4],
     /// Whether it is asked what it carries when it goes back.
     pub(super) audit: Audit,
+    /// How it is made clean when it goes back, if it must be.
+    pub(super) scrub: Option<Scrub>,
 }
 
 /// Whether this client holds a server.
@@ -129,6 +132,9 @@ pub(super) struct Client {
     /// Says which worker it belongs to.
     pub(super) seat: Seat,
 }
+
+/// What a client is told that was idle for too long.
+type Reproach = fn(&Client) -> Report;
 
 /// What ended a wait for the client's next batch.
 enum Woken {
@@ -253,7 +259,7 @@ impl Client {
             None => wait.await,
             Some((limit, report)) => match Box::pin(tokio::time::timeout(limit, wait)).await {
                 Ok(woken) => woken,
-                Err(_) => Woken::TimedOut(report()),
+                Err(_) => Woken::TimedOut(report(self)),
             },
         }
     }
@@ -285,16 +291,23 @@ impl Client {
     }
 
     /// How long this wait may last, and what the client is told then.
-    fn idle_limit(&self) -> Option<(Duration, fn() -> Report)> {
+    fn idle_limit(&self) -> Option<(Duration, Reproach)> {
         let limits = self.limits();
-        let (limit, report): (_, fn() -> Report) = match self.session.status() {
-            TransactionStatus::Idle => (limits.client_idle_timeout, || {
+        let status = self.session.status();
+        let pinned = self.pin_limit().filter(|_| status == TransactionStatus::Idle);
+        if let Some(limit) = pinned
+            && (limits.client_idle_timeout.is_zero() || limit < limits.client_idle_timeout)
+        {
+            return Some((limit, Self::pin_timed_out));
+        }
+        let (limit, report): (_, Reproach) = match status {
+            TransactionStatus::Idle => (limits.client_idle_timeout, |_| {
                 Report::fatal(
                     SqlState::IDLE_SESSION_TIMEOUT,
                     "terminating connection due to limits.client_idle_timeout",
                 )
             }),
-            _ => (limits.idle_transaction_timeout, || {
+            _ => (limits.idle_transaction_timeout, |_| {
                 Report::fatal(
                     SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
                     "terminating connection due to limits.idle_transaction_timeout",
@@ -319,11 +332,21 @@ impl Client {
         if self.services.is_draining() {
             return Err(End::Told(answer::killed()));
         }
-        if !self.is_attached() {
+        if self.is_attached() {
+            self.follow_pins();
+        } else {
             self.attention = Attention::None;
             self.follow_reload()?;
         }
         Ok(())
+    }
+
+    /// Where it is led by the configuration in `current`.
+    pub(super) fn destination_in(&self, current: &Current) -> Option<Arc<Destination>> {
+        // As long as users are looked up, who was found stays.
+        let looked_up = self.found.as_deref().filter(|_| current.config.auth_query.is_some());
+        let user = current.config.user(self.info.user.as_str()).or(looked_up);
+        user.and_then(|user| current.destination_of(user, &self.info.database))
     }
 
     /// Takes over what a reload has changed.
@@ -332,10 +355,7 @@ impl Client {
         if Arc::ptr_eq(&current, &self.current) {
             return Ok(());
         }
-        // As long as users are looked up, who was found stays.
-        let looked_up = self.found.as_deref().filter(|_| current.config.auth_query.is_some());
-        let user = current.config.user(self.info.user.as_str()).or(looked_up);
-        let found = user.and_then(|user| current.destination_of(user, &self.info.database));
+        let found = self.destination_in(&current);
         let served = found.as_ref().and_then(|found| current.clusters.get(&found.cluster));
         let (Some(destination), Some(served)) = (found.as_ref(), served) else {
             return Err(End::Told(Report::fatal(
@@ -358,6 +378,7 @@ impl Client {
             self.clock = SessionClock::default();
         }
         self.destination = Arc::clone(destination);
+        self.session.obey(&destination.pins);
         self.current = current;
         self.pools.clear();
         Ok(())

@@ -22,6 +22,8 @@ pub enum Change {
     Cluster(ClusterName, Edit),
     /// `pool`, for those that do not override it.
     Pool,
+    /// `pins`, for those that do not override it.
+    Pins,
     /// `routing`, for those that do not override it.
     Routing,
     /// `auth`, for clients that log in from now on.
@@ -75,6 +77,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         (old.tls != new.tls, Change::Tls),
         ((&old.auth, &old.auth_query) != (&new.auth, &new.auth_query), Change::Auth),
         (old.pool != new.pool, Change::Pool),
+        (old.pins != new.pins, Change::Pins),
         (old.routing != new.routing, Change::Routing),
         (old.admin != new.admin, Change::Admin),
         (old.metrics != new.metrics, Change::Metrics),
@@ -116,6 +119,7 @@ impl Change {
             | Self::Database(..)
             | Self::Cluster(..)
             | Self::Pool
+            | Self::Pins
             | Self::Routing
             | Self::Auth
             | Self::Tls
@@ -136,6 +140,7 @@ impl fmt::Display for Change {
             Self::Database(name, edit) => return write!(f, "database {name} {edit}"),
             Self::Cluster(name, edit) => return write!(f, "cluster {name} {edit}"),
             Self::Pool => "pool",
+            Self::Pins => "pins",
             Self::Routing => "routing",
             Self::Auth => "auth",
             Self::Tls => "tls",
@@ -207,6 +212,7 @@ databases: [{name: '*', cluster: main}]
         let check = |more: &str, expected: &[&str]| assert_eq!(changes("", "", more), expected, "{more}");
         check("pool: {size: 20}", &[]);
         check("pool: {size: 21}", &["pool altered (Effect)"]);
+        check("pins: {load: reject}", &["pins altered (Effect)"]);
         check("routing: {wait: 1s}", &["routing altered (Effect)"]);
         check("auth: {method: trust}", &["auth altered (Effect)"]);
         check("tls: {mode: prefer}", &["tls altered (Effect)"]);

@@ -9,6 +9,7 @@ pub mod fault;
 mod file;
 pub mod hba;
 pub mod model;
+pub mod pins;
 mod resolve;
 pub mod secret;
 mod units;
@@ -107,6 +108,9 @@ impl Config {
         let mut routing = self.routing.clone();
         routing.apply(&entry.routing);
         routing.apply(&user.routing);
+        let mut pins = self.pins.clone();
+        pins.apply(&entry.pins);
+        pins.apply(&user.pins);
         Some(Destination {
             cluster: entry.cluster.clone(),
             server_database: entry.server_database.clone().unwrap_or_else(|| database.into()),
@@ -114,6 +118,7 @@ impl Config {
             server_password: user.server_password.clone().or_else(|| usable(user.password.as_ref()?)),
             pool,
             routing,
+            pins: pins.into(),
         })
     }
 }

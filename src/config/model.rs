@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hba::{Hba, Refusal, Visitor};
+use super::pins::{PinOverrides, PinSettings};
 use super::secret::Secret;
 use crate::types::{ClusterName, DatabaseName, Lsn, NodeName, UserName};
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub databases: Vec<Database>,
     /// Pool settings that users and databases do not override.
     pub pool: PoolSettings,
+    /// Settings about pins that users and databases do not override.
+    pub pins: PinSettings,
     /// Routing settings that users and databases do not override.
     pub routing: Routing,
     /// The admin console.
@@ -143,6 +146,8 @@ pub struct User {
     pub pool: PoolOverrides,
     /// Overrides of `routing`.
     pub routing: RoutingOverrides,
+    /// Overrides of `pins`.
+    pub pins: PinOverrides,
 }
 
 /// A database that clients may name.
@@ -158,6 +163,8 @@ pub struct Database {
     pub pool: PoolOverrides,
     /// Overrides of `routing`.
     pub routing: RoutingOverrides,
+    /// Overrides of `pins`.
+    pub pins: PinOverrides,
 }
 
 /// A primary and its standbys.
@@ -451,4 +458,6 @@ pub struct Destination {
     pub pool: PoolSettings,
     /// Routing settings: user's before database's before general.
     pub routing: Routing,
+    /// Settings about pins: user's before database's before general.
+    pub pins: Arc<PinSettings>,
 }

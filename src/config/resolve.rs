@@ -19,6 +19,7 @@ use super::model::{
     Log, LogFormat, Monitor, Node, PoolMode, PoolOverrides, PoolSettings, Reads, Routing, RoutingOverrides,
     ServerAddress, ServerTls, SslMode, Transactions, User,
 };
+use super::pins;
 
 /// Reads the whole tree; what is wrong is left in `reader.faults`.
 pub(super) fn resolve(tree: &Tree, reader: &mut Reader<'_>) -> Config {
@@ -35,6 +36,7 @@ pub(super) fn resolve(tree: &Tree, reader: &mut Reader<'_>) -> Config {
             clusters: clusters(file),
             databases: databases(file),
             pool: file.section("pool", pool),
+            pins: file.section("pins", pins::settings),
             routing: file.section("routing", routing),
             admin: file
                 .section("admin", |admin| Admin { users: admin.names("users").into_iter().map(Into::into).collect() }),
@@ -154,6 +156,7 @@ fn users(file: &mut Section<'_, '_, '_>) -> Vec<User> {
         server_password: user.secret("server_password"),
         pool: user.section("pool", pool_overrides),
         routing: user.section("routing", routing_overrides),
+        pins: user.section("pins", pins::overrides),
     });
     at_least_one(file, "users", users, "list the roles that may log in: - {name: app, password: …}")
 }
@@ -216,6 +219,7 @@ fn databases(file: &mut Section<'_, '_, '_>) -> Vec<Database> {
         server_database: database.text("server_database", name).map(Into::into),
         pool: database.section("pool", pool_overrides),
         routing: database.section("routing", routing_overrides),
+        pins: database.section("pins", pins::overrides),
     });
     at_least_one(file, "databases", databases, "say which cluster serves them: - {name: \"*\", cluster: main}")
 }
@@ -320,7 +324,7 @@ fn log_filter(text: &str) -> Result<String, Misread> {
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// PostgreSQL's own bound on `max_connections` (`MAX_BACKENDS`, src/include/postmaster/postmaster.h).
-const MOST_CONNECTIONS: usize = 262_143;
+pub(super) const MOST_CONNECTIONS: usize = 262_143;
 
 /// PostgreSQL's own bound on a message (`PQ_LARGE_MESSAGE_LIMIT`, src/include/libpq/libpq.h).
 const MOST_MESSAGE: usize = 0x3FFF_FFFF;

@@ -10,6 +10,7 @@ use super::model::{
     Auth, AuthMethod, Balance, ClientTlsMode, Consistency, Listen, PoolMode, Reads, ServerAddress, SslMode,
     Transactions,
 };
+use super::pins::{PinClass, PinPolicy};
 use super::*;
 
 /// The least that can be used.
@@ -26,7 +27,7 @@ const VERIFIER: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$\
     WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
 /// The advice for a key at the top that resembles none.
-const TOP: &str = "known here: listen, tls, auth, users, clusters, databases, pool, routing, admin, metrics, limits, log, \
+const TOP: &str = "known here: listen, tls, auth, users, clusters, databases, pool, pins, routing, admin, metrics, limits, log, \
     workers, shutdown_timeout";
 
 fn environment(name: &str) -> Option<String> {
@@ -223,7 +224,7 @@ fn an_unknown_key_is_refused_in_every_section() {
 listen: [{address: 0.0.0.0:1}]
 tls: {}
 auth: {}
-users: [{name: app, password: x, pool: {}, routing: {}}]
+users: [{name: app, password: x, pool: {}, routing: {}, pins: {}}]
 clusters: {any: {nodes: [{name: a, address: h}], monitor: {user: m}, tls: {}}}
 databases: [{name: d, cluster: any, pool: {}, routing: {}}]
 pool: {}
@@ -260,6 +261,12 @@ fn wrong_values_say_what_would_be_right() {
     refuse("pool: {wait_timeout: 0}", "pool.wait_timeout: 0 leaves no time; give a duration above 0, such as 5s");
     refuse("\"a\\nb\": 1", &format!("a\\nb: unknown key; {TOP}"));
     refuse("pool: {1: 2}", "pool.(a key): is a number; give a key in text");
+    refuse("pins: {temporary: rejects}", "pins.temporary: \"rejects\" is not known here; did you mean `reject`?");
+    refuse(
+        "pins: {timeout: 5}",
+        "pins.timeout: 5 has no unit; write a whole number and one of ms, s, m, h, d, such as 500ms, 30s or 10m",
+    );
+    refuse("pins: {tempory: pin}", "pins.tempory: unknown key; did you mean `temporary`?");
     refuse("routing: {reads: replica}", "routing.reads: \"replica\" is not known here; did you mean `replicas`?");
     refuse(
         "limits: {max_query_size: 1B}",
@@ -584,6 +591,7 @@ users:
     server_password: s
     pool: {size: 3, mode: session}
     routing: {consistency: strong}
+    pins: {timeout: 5m}
 clusters: {main: {nodes: [{name: a, address: h}], monitor: {user: m}}}
 databases:
   - {name: '*', cluster: main}
@@ -592,8 +600,10 @@ databases:
     server_database: shop_v2
     pool: {size: 5, wait_timeout: 1s}
     routing: {consistency: eventual, max_lag: 1m}
+    pins: {load: ignore}
 pool: {size: 7, min_idle: 1}
 routing: {consistency: session, wait: 5ms}
+pins: {load: reject, prepare: reject, budget: 4}
 ";
     let config = good(text);
     let check = |user: &str, database: &str, size: usize, consistency: Consistency| {
@@ -616,7 +626,10 @@ routing: {consistency: session, wait: 5ms}
     assert_eq!((both.pool.mode, both.pool.wait_timeout), (PoolMode::Session, Duration::from_secs(1)));
     assert_eq!(both.server_user.as_str(), "other");
     assert_eq!(both.server_password.as_ref().map(Secret::expose), Some("s"));
-    check("special", "anything", 3, Consistency::Strong);
+    assert_eq!((both.pins.policy(PinClass::Load), both.pins.budget), (PinPolicy::Ignore, 4));
+    assert_eq!((both.pins.policy(PinClass::Prepare), both.pins.timeout), (PinPolicy::Reject, Duration::from_secs(300)));
+    let special = check("special", "anything", 3, Consistency::Strong);
+    assert_eq!(special.pins.policy(PinClass::Load), PinPolicy::Reject);
     assert_eq!(config.destination("nobody", "shop"), None);
     let only_shop = good(&MINIMAL.replace("'*'", "shop"));
     assert_eq!(only_shop.destination("app", "other"), None);

@@ -16,6 +16,7 @@ use super::registry::Servers;
 use crate::net::buffer::Stash;
 use crate::server::connect::{self, ConnectError, Login};
 use crate::server::{Identity, Server};
+use crate::session::pins::Room;
 use crate::telemetry::counters::ServerStats;
 use crate::types::ServerId;
 
@@ -39,6 +40,8 @@ pub struct Manager {
     servers: Arc<Servers>,
     stash: Arc<Stash>,
     stats: Arc<ServerStats>,
+    /// Counts those that are pinned.
+    room: Arc<Room>,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +84,7 @@ impl Manager {
             servers,
             stash,
             stats,
+            room: Arc::default(),
         }
     }
 
@@ -180,7 +184,8 @@ impl managed::Manager for Manager {
             connector: Arc::clone(&self.login.connector),
             prepared_statements: self.prepared_statements,
         };
-        let server = Server::new(connected, identity, Arc::clone(&self.stash), now);
+        let mut server = Server::new(connected, identity, Arc::clone(&self.stash), now);
+        server.carried.room = Arc::clone(&self.room);
         self.servers.add(&self.key, &server.info);
         let jitter = rand::rng().random_range(0.9..=1.0);
         let stats = Arc::clone(&self.stats);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::parameters::Parameters;
+use super::pins::Room;
 use super::registry::Statement;
 use super::settings::{Ledger, Settings};
 use crate::types::ClientId;
@@ -40,6 +41,8 @@ pub struct Carried {
     pub unnamed: Option<u64>,
     /// To whom it was lent last.
     pub last_client: Option<ClientId>,
+    /// The pinned servers of its pool.
+    pub room: Arc<Room>,
 }
 
 /// The named statements of a server.
@@ -60,6 +63,7 @@ impl Carried {
             capacity,
             unnamed: None,
             last_client: None,
+            room: Arc::default(),
         }
     }
 

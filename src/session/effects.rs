@@ -1,7 +1,8 @@
 //! What statements that took effect mean for the session: settings, pins, names.
 
 use super::listens::Action;
-use super::pins::Reason;
+use super::pins::{Reason, Scrub};
+use super::policy::WATCHED;
 use super::settings::{Ledger, Value};
 use super::{Held, Session, Tx};
 use crate::sql::Effects;
@@ -18,17 +19,10 @@ impl Session {
     }
 
     pub(super) fn took_effect(&mut self, effects: Effects) {
-        let in_temporary_schema = |value: &Value| value.text().contains("pg_temp");
-        let created = effects.has(Effects::DDL) && self.settings().get("search_path").is_some_and(in_temporary_schema);
-        let effects = if created { effects.with(Effects::TEMPORARY) } else { effects };
-        let watched = [
-            (Effects::TEMPORARY, Reason::Temporary),
-            (Effects::ADVISORY_LOCK, Reason::AdvisoryLock),
-            (Effects::SESSION_STATE.with(Effects::SET_CONFIG_OPAQUE), Reason::SessionState),
-        ];
-        for (effect, reason) in watched {
+        let effects = self.with_settings(effects);
+        for (effect, reason, scrub) in WATCHED {
             if effects.has(effect) {
-                self.pins.add(reason);
+                self.pins.add(reason, scrub);
             }
         }
         let doubtful = [Effects::TEMPORARY, Effects::ADVISORY_LOCK, Effects::ADVISORY_UNLOCK, Effects::DROP];
@@ -99,7 +93,7 @@ impl Session {
             Command::Unlisten(channel) => self.listen(Action::Unlisten(channel.as_str().into())),
             Command::UnlistenAll => self.listen(Action::UnlistenAll),
             Command::Prepare(name) => self.pins.prepare(name.clone()),
-            Command::Load => self.pins.add(Reason::Load),
+            Command::Load => self.pins.add(Reason::Load, Scrub::Close),
             Command::DiscardTemp => self.doubt = self.doubt.with(Effects::DROP),
             _ => {}
         }
@@ -122,7 +116,7 @@ impl Session {
         let (Argument::Literal(name), Argument::Literal(value), Argument::Literal(is_local)) = (name, value, is_local)
         else {
             // The Bind did not give the value in a form that is understood.
-            self.pins.add(Reason::SessionState);
+            self.pins.add(Reason::SessionState, Scrub::Discard);
             return;
         };
         if is_false(is_local) {

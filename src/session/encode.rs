@@ -127,6 +127,9 @@ impl Session {
             tag::DESCRIBE => self.encode_describe(frame, body, up),
             tag::CLOSE => self.encode_close(frame, body, up),
             tag::EXECUTE => {
+                if let Some(report) = self.refuses_execute(body, up.carried) {
+                    return refuse(report, up);
+                }
                 up.relay(frame);
                 let note = self.executed(body, up.carried);
                 up.expect(Kind::Execute, note);
@@ -165,6 +168,12 @@ impl Session {
         effects: Effects,
         up: &mut Upstream<'_>,
     ) {
+        let concerns = !statements.is_empty() || effects != Effects::default();
+        let refused = if concerns { self.refuses_query(body, statements, effects, up.carried) } else { None };
+        if let Some(report) = refused {
+            self.unnamed = None;
+            return up.refuse_query(report);
+        }
         let renamed = self.renamed(statements);
         if renamed.is_empty() {
             up.relay(frame);
@@ -175,7 +184,6 @@ impl Session {
         // exec_simple_query drops the unnamed statement (src/backend/tcop/postgres.c).
         self.unnamed = None;
         up.carried.unnamed = None;
-        let concerns = !statements.is_empty() || effects != Effects::default();
         let note = concerns.then(|| Note::Query { statements: statements.to_vec(), effects, done: 0 });
         up.expect(Kind::Query, note);
     }
@@ -360,7 +368,7 @@ fn unknown_statement(name: &[u8]) -> Report {
 }
 
 /// Has the server fail, so that it rolls back and skips as it would have, and words the error here.
-fn refuse(report: Report, up: &mut Upstream<'_>) {
+pub(super) fn refuse(report: Report, up: &mut Upstream<'_>) {
     up.out.make(frontend::put_refused);
     up.expect(Kind::Refused, Some(Note::Refused(Box::new(report))));
 }

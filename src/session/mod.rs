@@ -19,6 +19,7 @@ pub mod listens;
 mod observe;
 pub mod parameters;
 pub mod pins;
+mod policy;
 pub mod registry;
 pub mod scope;
 pub mod settings;
@@ -274,7 +275,7 @@ impl Session {
         self.tx = Tx::Idle;
         self.failed = false;
         self.strays = Held::Nothing;
-        self.pins.discard_all();
+        self.pins.forget();
         self.portals.clear();
         self.ledger.rollback();
         self.listens_rollback();
@@ -293,7 +294,7 @@ impl Session {
     pub fn reset(&mut self, carried: &mut Carried) {
         self.server = carried.ledger();
         self.tx = Tx::Idle;
-        self.pins = Pins::default();
+        self.pins.forget();
     }
 
     /// Whether the server must be asked if a pin began or ended, now that the transaction is over.

@@ -53,6 +53,7 @@ impl Session {
         // A temporary table may stand in front of a table of the same name, and nobody sees SET LOCAL.
         if self.pins.has(Reason::Temporary)
             || self.pins.has(Reason::SessionState)
+            || self.pins.scrub().is_some()
             || self.strays == Held::Something
             || is_momentary(text)
         {

@@ -6,14 +6,15 @@ use bytes::BytesMut;
 
 use super::carried::Carried;
 use super::encode::Upstream;
-use super::pins::Pins;
+use super::pins::{Cause, Pins, Reason, Refusal, Scrub};
 use super::registry::Registry;
 use super::scope::Outlook;
 use super::settings::Difference;
-use super::{Batch, Intent, Note, Plan, Session, Standing, Tx, Work};
+use super::{Batch, Held, Intent, Note, Plan, Session, Standing, Tx, Work};
 use crate::auth::Users;
 use crate::auth::method::{Step, begin};
 use crate::config::model::{AuthMethod, PoolOverrides, RoutingOverrides, User};
+use crate::config::pins::{PinOverrides, PinSettings};
 use crate::protocol::frame::{Framer, Incomplete, Next};
 use crate::protocol::frontend;
 use crate::protocol::outbox::Outbox;
@@ -35,6 +36,11 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
+        Self::obeying("")
+    }
+
+    /// A client for whom this is said of pins.
+    fn obeying(pins: &str) -> Self {
         let user = User {
             name: "app".into(),
             password: None,
@@ -42,13 +48,14 @@ impl Pair {
             server_password: None,
             pool: PoolOverrides::default(),
             routing: RoutingOverrides::default(),
+            pins: PinOverrides::default(),
         };
         let users = Users::new(&[user], [0; 32]);
         let step = begin(AuthMethod::Trust, "app", &users, None, [0; 18]);
         let Ok(Step::Done(_, proof)) = step else { panic!("trust asks for nothing") };
         let registry = Arc::new(Registry::default());
         Self {
-            session: Session::new(&proof, registry, Arc::default(), Arc::default(), Pins::default()),
+            session: Session::new(&proof, registry, Arc::default(), Arc::default(), Pins::new(pin_settings(pins))),
             carried: Carried::new(Arc::default(), 2),
             replies: Replies::default(),
             standing: Standing::Detached,
@@ -111,6 +118,13 @@ impl Pair {
         }
         while self.replies.take_answered().is_some() {}
     }
+}
+
+fn pin_settings(text: &str) -> Arc<PinSettings> {
+    const REST: &str = "users: [{name: app, password: x}]\ndatabases: [{name: '*', cluster: main}]\n\
+        clusters: {main: {nodes: [{name: pg1, address: h}], monitor: {user: m}}}\n";
+    let config = crate::config::parse(&format!("{REST}pins: {{{text}}}"), std::path::Path::new(""));
+    Arc::new(config.unwrap_or_else(|faults| panic!("{faults}")).pins)
 }
 
 fn query(text: &str) -> Vec<u8> {
@@ -388,4 +402,65 @@ fn a_simple_query_is_passed_over_behind_settings_that_are_refused() {
 fn howdahs_own_unnamed_statement_is_nobodys() {
     let mut pair = Pair::on_another_server();
     assert!(pair.send(&[bind(""), sync()].concat()).unwrap_err().contains("howdah_refused"));
+}
+
+#[test]
+fn what_would_pin_is_refused_in_its_place() {
+    let mut pair = Pair::obeying("temporary: reject, advisory_lock: reject");
+    let refusal = |reason| Refusal { reason, cause: Cause::Policy };
+    let sent = pair.send(&query("SELECT 1; CREATE TEMP TABLE t ()")).unwrap_err();
+    assert!(sent.contains("howdah_refused") && !sent.contains("SELECT 1"), "{sent}");
+    pair.hear("EZ", b'I', b"");
+    assert!(pair.replies.is_clean() && pair.session.pins().is_empty());
+    assert_eq!(pair.session.take_refusals(), [refusal(Reason::Temporary)]);
+    let batch = [parse("", "select pg_advisory_lock(1)"), bind(""), execute(""), execute(""), sync()];
+    let sent = pair.send(&batch.concat()).unwrap_err();
+    assert!(sent.contains("select pg_advisory_lock(1)") && sent.contains("howdah_refused"), "{sent}");
+    pair.hear("12EZ", b'I', b"");
+    assert!(pair.replies.is_clean() && pair.session.pins().is_empty());
+    assert_eq!(pair.session.take_refusals().first(), Some(&refusal(Reason::AdvisoryLock)));
+    // What nobody has forbidden pins.
+    pair.send(&query("PREPARE p AS SELECT 1")).unwrap_err();
+    pair.hear("CZ", b'I', b"PREPARE\0");
+    assert!(pair.session.pins().has(Reason::Prepare));
+}
+
+#[test]
+fn the_budget_is_for_all_servers_of_a_pool() {
+    let (mut first, mut second) = (Pair::obeying("budget: 1"), Pair::obeying("budget: 1"));
+    second.carried.room = Arc::clone(&first.carried.room);
+    for pair in [&mut first, &mut second] {
+        assert!(!pair.send(&query("SELECT 1")).unwrap_err().contains("howdah_refused"));
+        pair.hear("TDCZ", b'I', b"SELECT 1\0");
+    }
+    let lock = query("SELECT pg_advisory_lock(1)");
+    assert!(!first.send(&lock).unwrap_err().contains("howdah_refused"));
+    assert!(second.send(&lock).unwrap_err().contains("howdah_refused"));
+    second.hear("EZ", b'I', b"");
+    let refusal = Refusal { reason: Reason::AdvisoryLock, cause: Cause::Budget };
+    assert_eq!(second.session.take_refusals(), [refusal]);
+    first.hear("TDCZ", b'I', b"SELECT 1\0");
+    first.session.settle_pins(&first.carried);
+    assert!(second.send(&lock).unwrap_err().contains("howdah_refused"));
+    second.hear("EZ", b'I', b"");
+    first.session.resolve_doubt(Held::Nothing, Held::Nothing);
+    first.session.settle_pins(&first.carried);
+    assert!(!second.send(&lock).unwrap_err().contains("howdah_refused"));
+}
+
+#[test]
+fn what_is_ignored_pins_nothing_and_leaves_a_mark() {
+    let mut pair = Pair::obeying("temporary: ignore, session_state: ignore");
+    pair.send(&query("CREATE TEMP TABLE t ()")).unwrap_err();
+    pair.hear("CZ", b'I', b"CREATE TABLE\0");
+    assert!(pair.session.pins().is_empty() && pair.session.pins().needs_reset());
+    assert_eq!(pair.session.pins().scrub(), Some(Scrub::Discard));
+    pair.send(&query("SELECT setseed(0.5)")).unwrap_err();
+    pair.hear("TDCZ", b'I', b"SELECT 1\0");
+    assert_eq!(pair.session.pins().scrub(), Some(Scrub::Close));
+    pair.send(&query("DISCARD ALL")).unwrap_err();
+    pair.hear("CZ", b'I', b"DISCARD ALL\0");
+    assert_eq!(pair.session.pins().scrub(), Some(Scrub::Close), "the seed is not discarded");
+    pair.session.forget_pins();
+    assert!(pair.session.pins().is_untouched());
 }

@@ -27,6 +27,18 @@ pub(super) fn of(text: &[u8]) -> Effects {
     statements(text).iter().fold(Effects::default(), |effects, tokens| effects.with(of_statement(text, tokens)))
 }
 
+/// The same without tables that end with their transaction.
+pub(super) fn lasting(text: &[u8]) -> Effects {
+    let of = |tokens: &Vec<Token>| {
+        let ends = tokens
+            .windows(3)
+            .any(|words| words.iter().zip(["on", "commit", "drop"]).all(|(token, word)| token.is_word(text, word)));
+        let effects = of_statement(text, tokens);
+        if ends { effects.without(Effects::TEMPORARY) } else { effects }
+    };
+    statements(text).iter().fold(Effects::default(), |effects, tokens| effects.with(of(tokens)))
+}
+
 fn of_statement(text: &[u8], tokens: &[Token]) -> Effects {
     let mut effects = first_word(text, tokens);
     for pair in tokens.windows(2) {
@@ -158,6 +170,21 @@ mod tests {
             ("", none),
         ] {
             assert_eq!(of(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_ends_with_its_transaction_does_not_last() {
+        for (text, expected) in [
+            ("create temp table t () on commit drop", Effects::DDL),
+            (
+                "create temp table t on commit drop as select pg_advisory_lock(1)",
+                Effects::DDL.with(Effects::ADVISORY_LOCK),
+            ),
+            ("create temp table t () on commit delete rows", Effects::DDL.with(Effects::TEMPORARY)),
+            ("create temp table t () on commit drop; create temp table u ()", Effects::DDL.with(Effects::TEMPORARY)),
+        ] {
+            assert_eq!(lasting(text.as_bytes()), expected, "{text}");
         }
     }
 

@@ -114,11 +114,24 @@ impl Effects {
         Self(self.0 & other.0)
     }
 
+    /// This set but for what is in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether any of `other` is in this set.
     #[must_use]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
+}
+
+/// What the words of `text` themselves say that it leaves behind when its transaction is over, whatever the code that it
+/// calls may do besides.
+#[must_use]
+pub fn lasting(text: &[u8]) -> Effects {
+    effects::lasting(text)
 }
 
 /// What is known of one statement text. One whose class is [`Class::Read`] comes from `classify` alone.

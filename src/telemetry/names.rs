@@ -111,6 +111,8 @@ metrics! {
     CANCELS: Counter Count "howdah_cancels_total" "Cancel requests by outcome.";
     PINS: Gauge Count "howdah_pins" "Clients that are pinned to a server, by reason.";
     PINS_TOTAL: Counter Count "howdah_pins_total" "Times a client was pinned to a server, by reason.";
+    PINS_REFUSED: Counter Count "howdah_pins_refused_total" "Statements that were refused because they would have pinned their client, by reason and cause: policy or budget (pins.*).";
+    PIN_TIMEOUTS: Counter Count "howdah_pin_timeouts_total" "Clients that were let go because they were pinned and idle for too long (pins.timeout).";
     AUDITS: Counter Count "howdah_audits_total" "Times a server was asked what it carries (pool.audit).";
     LEAKS: Counter Count "howdah_leaks_total" "What servers carried that they should not have, by kind; such a server is closed.";
     ERRORS: Counter Count "howdah_errors_total" "Errors sent to clients by SQLSTATE class.";

@@ -82,7 +82,11 @@ impl Page {
         for pins in &snapshot.pins {
             self.gauge(names::PINS, &[("reason", pins.reason)], count(pins.current));
             self.counter(names::PINS_TOTAL, &[("reason", pins.reason)], pins.total);
+            for (cause, count) in [("policy", pins.rejected), ("budget", pins.over_budget)] {
+                self.counter(names::PINS_REFUSED, &[("reason", pins.reason), ("cause", cause)], count);
+            }
         }
+        self.counter(names::PIN_TIMEOUTS, &[], snapshot.pin_timeouts);
         self.counter(names::AUDITS, &[], snapshot.audits);
         for (kind, count) in &snapshot.leaks {
             self.counter(names::LEAKS, &[("kind", kind)], *count);
@@ -252,7 +256,8 @@ mod tests {
         snapshot.routed.push(Routed { target: "replica", reason: "read", count: 5 });
         snapshot.retries.push(("read_only", 2));
         snapshot.cancels.push(("sent", 1));
-        snapshot.pins.push(Pins { reason: "temporary", current: 1, total: 4 });
+        snapshot.pins.push(Pins { reason: "temporary", current: 1, total: 4, rejected: 3, over_budget: 2 });
+        snapshot.pin_timeouts = 5;
         snapshot.audits = 6;
         snapshot.leaks.push(("lock", 2));
         snapshot.errors.push(("25".to_owned(), 6));
@@ -302,6 +307,9 @@ mod tests {
                 "howdah_cancels_total{outcome=\"sent\"} 1",
                 "howdah_pins{reason=\"temporary\"} 1",
                 "howdah_pins_total{reason=\"temporary\"} 4",
+                "howdah_pins_refused_total{reason=\"temporary\",cause=\"policy\"} 3",
+                "howdah_pins_refused_total{reason=\"temporary\",cause=\"budget\"} 2",
+                "howdah_pin_timeouts_total 5",
                 "howdah_audits_total 6",
                 "howdah_leaks_total{kind=\"lock\"} 2",
                 "howdah_errors_total{class=\"25\"} 6",

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub cancels: Vec<(&'static str, u64)>,
     /// Pins by reason.
     pub pins: Vec<Pins>,
+    /// Clients that were pinned and idle for too long.
+    pub pin_timeouts: u64,
     /// Servers that were asked what they carry.
     pub audits: u64,
     /// What they carried that they should not have, by kind.
@@ -212,6 +214,10 @@ pub struct Pins {
     pub current: u64,
     /// How often it pinned a client since the start.
     pub total: u64,
+    /// Statements that were refused because of its policy.
+    pub rejected: u64,
+    /// Statements that were refused because the budget was used up.
+    pub over_budget: u64,
 }
 
 // === impl Snapshot ===
@@ -280,6 +286,7 @@ pub(crate) mod tests {
             retries: Vec::new(),
             cancels: Vec::new(),
             pins: Vec::new(),
+            pin_timeouts: 0,
             audits: 0,
             leaks: Vec::new(),
             errors: Vec::new(),

@@ -97,7 +97,7 @@ pub(super) fn connection(connection: &Connection, ends: Ends) -> Row {
     ]
 }
 
-fn address(address: Option<SocketAddr>) -> [Value; 2] {
+pub(super) fn address(address: Option<SocketAddr>) -> [Value; 2] {
     match address {
         Some(address) => [Value::text(&address.ip()), Value::Integer(i64::from(address.port()))],
         None => [Value::text("unix"), Value::Integer(0)],

@@ -37,6 +37,7 @@ pub fn columns(show: Show) -> Vec<Column> {
         Show::NodePools => node_pools::COLUMNS.to_vec(),
         Show::Nodes => nodes::COLUMNS.to_vec(),
         Show::Pins => pins::COLUMNS.to_vec(),
+        Show::PinTotals => pins::TOTALS_COLUMNS.to_vec(),
         Show::Pools => pools::COLUMNS.to_vec(),
         Show::Servers => servers::columns(),
         Show::State => state::COLUMNS.to_vec(),
@@ -62,6 +63,7 @@ pub fn rows(show: Show, state: &State) -> Vec<Row> {
         Show::NodePools => node_pools::rows(state),
         Show::Nodes => nodes::rows(state),
         Show::Pins => pins::rows(state),
+        Show::PinTotals => pins::totals_rows(state),
         Show::Pools => pools::rows(state),
         Show::Servers => servers::rows(state),
         Show::State => state::rows(state),
@@ -77,7 +79,7 @@ pub fn rows(show: Show, state: &State) -> Vec<Row> {
 /// The text of SHOW HELP.
 pub(super) const HELP: &str = "Console usage
 \tSHOW HELP|VERSION|CONFIG|DATABASES|USERS|POOLS|NODE_POOLS|NODES|CLIENTS|SERVERS
-\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS|LISTS|STATE|MEM|PINS|LISTENERS
+\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS|LISTS|STATE|MEM|PINS|PIN_TOTALS|LISTENERS
 \tEXPLAIN ROUTE [IN <db>] [AS <user>] <statement>
 \tPAUSE [<db>]
 \tRESUME [<db>]

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::rows::Value;
 use super::super::state::{
-    Activeness, Activity, Change, Client, Connection, Database, Fate, Memory, Period, Server, Setting, State, User,
+    Activeness, Activity, Change, Client, Connection, Database, Fate, Memory, Period, Pin, Server, Setting, State, User,
 };
 use super::*;
 use crate::telemetry::counters::ClientTotals;
@@ -36,6 +36,7 @@ fn client(id: u64, state: Activeness) -> Client {
         server: Some(ServerId(9)),
         node: Some("pg1".into()),
         pins: vec!["temporary", "prepare"],
+        pin: (id == 1).then_some(Pin { age: Duration::from_millis(7900), digest: Some(0xBEEF) }),
     }
 }
 
@@ -71,7 +72,7 @@ pub(in crate::admin) fn sample() -> State {
     snapshot.pools = vec![primary, replica];
     let stats = ClientTotals { logins: 5, bytes_received: 700, ..ClientTotals::default() };
     snapshot.clients.push(Clients { database: "app".into(), user: "me".into(), stats });
-    snapshot.pins.push(Pins { reason: "prepare", current: 1, total: 2 });
+    snapshot.pins.push(Pins { reason: "prepare", current: 1, total: 2, rejected: 3, over_budget: 4 });
     State {
         snapshot,
         period: None,
@@ -238,6 +239,22 @@ fn what_is_shown_is_what_is() {
     check(Show::Nodes, 0, &[("lag_us", "3000"), ("lsn", "16/28"), ("timeline", "4"), ("xact_count", "20")]);
     check(Show::Listeners, 0, &[("node", "NULL"), ("channels", "3"), ("clients", "2"), ("error", "nobody answers")]);
     check(Show::Users, 0, &[("pool_size", "7"), ("pool_mode", "NULL"), ("current_client_connections", "2")]);
+    check(
+        Show::Pins,
+        0,
+        &[
+            ("database", "app"),
+            ("user", "me"),
+            ("client", "1"),
+            ("addr", "10.0.0.9"),
+            ("server_pid", "4711"),
+            ("reasons", "temporary,prepare"),
+            ("digest", "000000000000beef"),
+            ("age", "7"),
+        ],
+    );
+    assert_eq!(rows(Show::Pins, &sample()).len(), 1, "the other client is not pinned");
+    check(Show::PinTotals, 0, &[("reason", "prepare"), ("total", "2"), ("rejected", "3"), ("over_budget", "4")]);
     check(Show::Mem, 0, &[("memtotal", "81920")]);
     check(Show::State, 0, &[("key", "active"), ("value", "yes")]);
     check(Show::Version, 0, &[("version", "Howdah 1.2.3")]);
