@@ -384,13 +384,17 @@ async fn a_parameter_that_was_revoked_is_not_replaced(env: &Env) {
 /// What a client sends while its settings are on their way to a server that refuses them has no effect at all.
 async fn nothing_is_run_behind_settings_that_are_refused(env: &Env) {
     let primary = env.cluster.primary();
-    primary.query("DROP ROLE IF EXISTS for_a_while; CREATE ROLE for_a_while; GRANT for_a_while TO app").await;
+    if primary.scalar("SELECT current_setting('server_version_num')::int < 150000").await == "t" {
+        eprintln!("rights to parameters came with PostgreSQL 15");
+        return;
+    }
+    primary.query("GRANT SET ON PARAMETER track_functions TO app").await;
     seen(env, "").await;
     let other = env.app().connect().await.unwrap();
     let mut client = Wire::connect(&env.app()).await;
-    assert_eq!(error_code(&client.query("SET ROLE for_a_while").await), None);
-    primary.query("REVOKE for_a_while FROM app").await;
-    let insert = "INSERT INTO seen VALUES ('for_a_while', current_user)";
+    assert_eq!(error_code(&client.query("SET track_functions = 'all'").await), None);
+    primary.query("REVOKE SET ON PARAMETER track_functions FROM app").await;
+    let insert = "INSERT INTO seen VALUES ('all', current_setting('track_functions'))";
     let parse = wire::parse("s", insert, &[]);
     let run = [wire::bind("", "s", &[]), wire::execute("", 0)].concat();
     for batch in [
@@ -416,16 +420,20 @@ async fn nothing_is_run_behind_settings_that_are_refused(env: &Env) {
     }
     assert_seen(env, 0).await;
     // The name that was parsed behind them is free.
-    assert_eq!(error_code(&client.query("RESET ROLE").await), None);
+    primary.query("GRANT SET ON PARAMETER track_functions TO app").await;
+    assert_eq!(error_code(&client.query("RESET track_functions").await), None);
     client
         .send(
-            &[&wire::parse("s", "INSERT INTO seen VALUES ('app', current_user)", &[])[..], &run, &wire::sync()]
-                .concat(),
+            &[
+                &wire::parse("s", "INSERT INTO seen VALUES ('none', current_setting('track_functions'))", &[])[..],
+                &run,
+                &wire::sync(),
+            ]
+            .concat(),
         )
         .await;
     assert_eq!(error_code(&client.until_ready().await), None);
     assert_seen(env, 1).await;
-    primary.query("DROP ROLE for_a_while").await;
 }
 
 /// A server that says nothing before it has the client's own statement gets it: settings are not waited for.

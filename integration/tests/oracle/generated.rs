@@ -14,7 +14,7 @@ use crate::script::{Script, scripts};
 use crate::stage::{Stage, Thoroughness, Verdict};
 
 /// How many scripts are made, unless the environment asks for more.
-const CASES: u32 = 60;
+const CASES: u32 = 40;
 
 /// How many of them one check runs, for which it has time.
 const BLOCK: u32 = 50;
