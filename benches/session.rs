@@ -13,8 +13,7 @@ use bytes::{BufMut, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use howdah::auth::Users;
 use howdah::auth::method::{Step, begin};
-use howdah::config::model::{AuthMethod, PoolOverrides, RoutingOverrides, User};
-use howdah::config::pins::PinOverrides;
+use howdah::config::model::{AuthMethod, User};
 use howdah::protocol::backend::message;
 use howdah::protocol::frame::{Frame, Framer, Incomplete, Next};
 use howdah::protocol::frontend::{self, Object};
@@ -50,15 +49,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        let user = User {
-            name: "app".into(),
-            password: None,
-            server_user: None,
-            server_password: None,
-            pool: PoolOverrides::default(),
-            routing: RoutingOverrides::default(),
-            pins: PinOverrides::default(),
-        };
+        let user = User::named("app");
         let users = Users::new(&[user], [0; 32]);
         let Ok(Step::Done(_, proof)) = begin(AuthMethod::Trust, "app", &users, None, [0; 18]) else {
             panic!("trust asks for nothing");

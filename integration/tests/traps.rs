@@ -5,12 +5,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use howdah_integration::Howdah;
 use howdah_integration::session::{Login, eventually, rows};
 use howdah_integration::settings::users_and;
 use howdah_integration::suite::{self, Env, Subject};
 use howdah_integration::tools::psql;
 use howdah_integration::wire::{self, Message, Wire, error_code};
+use howdah_integration::{Howdah, Node};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::Client;
@@ -354,13 +354,19 @@ async fn a_role_that_was_revoked_is_not_replaced(env: &Env) {
     assert_seen(env, 3).await;
 }
 
-async fn a_parameter_that_was_revoked_is_not_replaced(env: &Env) {
+/// Gives the application's user that right, for a while; the primary, or nothing where there are no such rights.
+async fn app_may_set_track_functions(env: &Env) -> Option<&Node> {
     let primary = env.cluster.primary();
     if primary.scalar("SELECT current_setting('server_version_num')::int < 150000").await == "t" {
         eprintln!("rights to parameters came with PostgreSQL 15");
-        return;
+        return None;
     }
     primary.query("GRANT SET ON PARAMETER track_functions TO app").await;
+    Some(primary)
+}
+
+async fn a_parameter_that_was_revoked_is_not_replaced(env: &Env) {
+    let Some(primary) = app_may_set_track_functions(env).await else { return };
     seen(env, "").await;
     let client = env.app().connect().await.unwrap();
     let other = env.app().connect().await.unwrap();
@@ -383,12 +389,7 @@ async fn a_parameter_that_was_revoked_is_not_replaced(env: &Env) {
 
 /// What a client sends while its settings are on their way to a server that refuses them has no effect at all.
 async fn nothing_is_run_behind_settings_that_are_refused(env: &Env) {
-    let primary = env.cluster.primary();
-    if primary.scalar("SELECT current_setting('server_version_num')::int < 150000").await == "t" {
-        eprintln!("rights to parameters came with PostgreSQL 15");
-        return;
-    }
-    primary.query("GRANT SET ON PARAMETER track_functions TO app").await;
+    let Some(primary) = app_may_set_track_functions(env).await else { return };
     seen(env, "").await;
     let other = env.app().connect().await.unwrap();
     let mut client = Wire::connect(&env.app()).await;

@@ -7,8 +7,7 @@ use super::attach::{Orders, Situation, Wish};
 use super::bring::Bring;
 use super::services::{Current, Services};
 use crate::cluster::SessionClock;
-use crate::config::model::{Database, Destination, PoolMode, PoolOverrides, RoutingOverrides, User};
-use crate::config::pins::PinOverrides;
+use crate::config::model::{Database, Destination, PoolMode, User};
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::router::reason::Reason;
@@ -104,15 +103,7 @@ fn destination(
                 .hint("EXPLAIN ROUTE IN database [AS user] statement"));
         }
     };
-    let nobody = User {
-        name: UserName::from(""),
-        password: None,
-        server_user: None,
-        server_password: None,
-        pool: PoolOverrides::default(),
-        routing: RoutingOverrides::default(),
-        pins: PinOverrides::default(),
-    };
+    let nobody = User::named("");
     let user = match user {
         Some(user) => config.user(user.as_str()).ok_or_else(|| {
             let message = format!("there is no user \"{user}\" in the configuration");

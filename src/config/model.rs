@@ -150,6 +150,22 @@ pub struct User {
     pub pins: PinOverrides,
 }
 
+impl User {
+    /// One of this name, with nothing else set.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            password: None,
+            server_user: None,
+            server_password: None,
+            pool: PoolOverrides::default(),
+            routing: RoutingOverrides::default(),
+            pins: PinOverrides::default(),
+        }
+    }
+}
+
 /// A database that clients may name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Database {

@@ -13,8 +13,8 @@ use super::settings::Difference;
 use super::{Batch, Held, Intent, Note, Plan, Session, Standing, Tx, Work};
 use crate::auth::Users;
 use crate::auth::method::{Step, begin};
-use crate::config::model::{AuthMethod, PoolOverrides, RoutingOverrides, User};
-use crate::config::pins::{PinOverrides, PinSettings};
+use crate::config::model::{AuthMethod, User};
+use crate::config::pins::PinSettings;
 use crate::protocol::frame::{Framer, Incomplete, Next};
 use crate::protocol::frontend;
 use crate::protocol::outbox::Outbox;
@@ -41,15 +41,7 @@ impl Pair {
 
     /// A client for whom this is said of pins.
     fn obeying(pins: &str) -> Self {
-        let user = User {
-            name: "app".into(),
-            password: None,
-            server_user: None,
-            server_password: None,
-            pool: PoolOverrides::default(),
-            routing: RoutingOverrides::default(),
-            pins: PinOverrides::default(),
-        };
+        let user = User::named("app");
         let users = Users::new(&[user], [0; 32]);
         let step = begin(AuthMethod::Trust, "app", &users, None, [0; 18]);
         let Ok(Step::Done(_, proof)) = step else { panic!("trust asks for nothing") };
