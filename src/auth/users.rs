@@ -169,19 +169,9 @@ impl fmt::Debug for Users {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::model::{PoolOverrides, RoutingOverrides};
-    use crate::config::pins::PinOverrides;
 
     pub(in crate::auth) fn user(name: &str, password: Option<&str>) -> User {
-        User {
-            name: name.into(),
-            password: password.map(Secret::new),
-            server_user: None,
-            server_password: None,
-            pool: PoolOverrides::default(),
-            routing: RoutingOverrides::default(),
-            pins: PinOverrides::default(),
-        }
+        User { password: password.map(Secret::new), ..User::named(name) }
     }
 
     #[test]

@@ -151,21 +151,12 @@ mod tests {
 
     use super::*;
     use crate::auth::respond::{Progress, Responder};
-    use crate::config::model::{PoolOverrides, RoutingOverrides, User};
-    use crate::config::pins::PinOverrides;
+    use crate::config::model::User;
     use crate::config::secret::Secret;
     use crate::protocol::backend;
 
     fn users() -> Users {
-        let user = User {
-            name: "u".into(),
-            password: Some(Secret::new("secret")),
-            server_user: None,
-            server_password: None,
-            pool: PoolOverrides::default(),
-            routing: RoutingOverrides::default(),
-            pins: PinOverrides::default(),
-        };
+        let user = User { password: Some(Secret::new("secret")), ..User::named("u") };
         Users::new(&[user], [5; 32])
     }
 

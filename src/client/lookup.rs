@@ -5,8 +5,7 @@
 use tokio::sync::Mutex;
 
 use super::services::Served;
-use crate::config::model::{PoolOverrides, RoutingOverrides, User};
-use crate::config::pins::PinOverrides;
+use crate::config::model::User;
 use crate::config::secret::Secret;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
@@ -97,15 +96,7 @@ fn found(rows: Rows, user: &str) -> Result<Option<User>, LookupError> {
         return Ok(None);
     }
     let password = password.as_deref().and_then(Secret::stored);
-    Ok(Some(User {
-        name: user.into(),
-        password,
-        server_user: None,
-        server_password: None,
-        pool: PoolOverrides::default(),
-        routing: RoutingOverrides::default(),
-        pins: PinOverrides::default(),
-    }))
+    Ok(Some(User { password, ..User::named(user) }))
 }
 
 #[cfg(test)]
