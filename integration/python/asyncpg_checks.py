@@ -83,6 +83,25 @@ async def schema_changes():
     await conn.close()
     conns = [await connect() for _ in range(8)]
     admin = await connect()
+    # The same for many connections that have it in their caches, and of which none made the change.
+    row = (1, 2)
+    for step in range(5):
+        await admin.execute(f"ALTER TABLE apg_change ADD c{step} text DEFAULT 'step {step}'")
+        row += (f"step {step}",)
+        for _ in range(2):
+            for seen in await asyncio.gather(*(conn.fetchrow("SELECT * FROM apg_change") for conn in conns)):
+                assert tuple(seen) == row, (tuple(seen), row)
+    # Within a transaction nothing can be sent again: an error that says so, or the new columns on a server that is new to it.
+    for conn in conns:
+        await admin.execute("ALTER TABLE apg_change ADD late int DEFAULT 5")
+        try:
+            async with conn.transaction():
+                await conn.execute("UPDATE apg_change SET a = a + 1")
+                assert tuple(await conn.fetchrow("SELECT * FROM apg_change"))[1:] == (*row[1:], 5)
+        except asyncpg.InvalidCachedStatementError:
+            pass
+        assert tuple(await conn.fetchrow("SELECT * FROM apg_change"))[1:] == (*row[1:], 5)
+        await admin.execute("ALTER TABLE apg_change DROP late")
     # What the client was told of a parameter remains true on every server.
     await admin.execute("CREATE TABLE apg_retyped (v int)")
     insert = "INSERT INTO apg_retyped VALUES ($1)"

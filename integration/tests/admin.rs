@@ -267,6 +267,16 @@ async fn routes_are_explained(env: &Env) {
         rows(&client, sql).await.unwrap();
         assert!(routed(env, target, reason).await > before, "{sql}");
     }
+    for (sql, pins) in [
+        ("SELECT 1", "no"),
+        ("CREATE TEMP TABLE t (a int)", "temporary (pin)"),
+        ("CREATE TEMP TABLE t (a int) ON COMMIT DROP", "no"),
+        ("SELECT pg_advisory_lock(1)", "advisory_lock (pin)"),
+        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "hold_cursor (pin)"),
+        ("PREPARE p AS SELECT 1", "prepare (pin)"),
+    ] {
+        assert_eq!(explained(env, &format!("IN app {sql}"), "pins").await.as_deref(), Some(pins), "{sql}");
+    }
     let replica = explained(env, "IN app SELECT 1", "node pg2").await.unwrap();
     assert!(replica.contains("replayed 0/"), "{replica}");
     let console = console(env).connect().await.unwrap();

@@ -19,6 +19,7 @@ fn main() -> std::process::ExitCode {
         howdah_integration::checks![
             prepared_statements,
             hints_are_obeyed,
+            a_result_that_changes_is_refused_everywhere,
             statements_of_many_clients,
             pipelined_queries,
             transactions,
@@ -53,6 +54,38 @@ async fn prepared_statements(env: &Env) {
     drop(select);
     env.assert_only_on_primary("INSERT INTO rs%").await;
     env.assert_mostly_on_replicas("%marker_rust_prepared%").await;
+}
+
+/// Also on servers that had not prepared the statement before, and would know the new result only.
+async fn a_result_that_changes_is_refused_everywhere(env: &Env) {
+    let admin = connect(env).await;
+    admin.batch_execute("CREATE TABLE rs_grows (a int); INSERT INTO rs_grows VALUES (1)").await.unwrap();
+    let login = env.app();
+    let clients = try_join_all((0..6).map(|_| login.connect())).await.unwrap();
+    let text = "/* howdah: primary */ SELECT * FROM rs_grows";
+    let mut statements = try_join_all(clients.iter().map(|client| client.prepare(text))).await.unwrap();
+    for columns in 2..5 {
+        admin.batch_execute(&format!("ALTER TABLE rs_grows ADD c{columns} int DEFAULT {columns}")).await.unwrap();
+        if !env.is_direct() {
+            // From now on all servers are new.
+            let console = howdah_integration::session::Login::console(env.port()).connect().await.unwrap();
+            howdah_integration::session::rows(&console, "RECONNECT").await.unwrap();
+        }
+        for (client, statement) in clients.iter().zip(&mut statements) {
+            for _ in 0..2 {
+                let refused = client.query(&*statement, &[]).await.unwrap_err();
+                assert_eq!(refused.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED), "{refused:?}");
+                assert_eq!(refused.as_db_error().unwrap().routine(), Some("RevalidateCachedQuery"));
+            }
+            *statement = client.prepare(text).await.unwrap();
+            assert_eq!(client.query_one(&*statement, &[]).await.unwrap().len(), columns);
+        }
+    }
+    // Definitions change, and this result does not.
+    admin.batch_execute("CREATE TABLE rs_other (a int); DROP TABLE rs_other").await.unwrap();
+    for (client, statement) in clients.iter().zip(&statements) {
+        assert_eq!(client.query_one(statement, &[]).await.unwrap().len(), 4);
+    }
 }
 
 /// By simple queries, and by every execution of a statement whose text was sent once.

@@ -9,6 +9,7 @@ use super::answer;
 use super::audit::Audit;
 use super::bring::{Along, Bring};
 use super::exchange::Ran;
+use super::roaming::settled;
 use super::task::{Attachment, Client, End, Held};
 use crate::config::model::{Consistency, Reads, Routing, RoutingOverrides};
 use crate::pool::CheckoutError;
@@ -80,6 +81,7 @@ pub(super) struct Lent {
     pub(super) lease: Lease,
     pub(super) busy: Busy,
     pub(super) node: usize,
+    pub(super) incarnation: u64,
     pub(super) ran: Ran,
     pub(super) reason: Reason,
 }
@@ -118,8 +120,11 @@ impl Wish {
             (Work::Write(reason), _) => Self::Primary(Reason::Write(reason)),
             (Work::Transaction, _) => Self::Primary(Reason::Transaction),
             // The server of its first statement is its server for good, so it has to be one for every statement.
-            (Work::Read(_), None) if situation == Situation::OwnServer => Self::Primary(Reason::Pinned),
-            (Work::Read(_), Some(hint::Route::Primary)) => Self::Primary(Reason::HintPrimary),
+            (Work::Read(_), None) | (Work::Roam(_), _) if situation == Situation::OwnServer => {
+                Self::Primary(Reason::Pinned)
+            }
+            (Work::Read(_) | Work::Roam(_), Some(hint::Route::Primary)) => Self::Primary(Reason::HintPrimary),
+            (Work::Roam(proof), _) => Self::Read(proof, Reason::OnlyReadSoFar),
             (Work::Read(proof), Some(hint::Route::Replica)) => Self::Read(proof, Reason::HintReplica),
             (Work::Read(proof), None) if situation == Situation::InTransaction => {
                 Self::Read(proof, Reason::ReadOnlyTransaction)
@@ -176,6 +181,7 @@ impl Client {
         } else {
             Situation::Outside
         };
+        let work = if self.may_roam() { work } else { settled(work) };
         Wish::of(work, orders, situation)
     }
 
@@ -206,7 +212,8 @@ impl Client {
             Target::Replica(_) => Ran::OnReplica,
             Target::Primary(_) => Ran::OnPrimary,
         };
-        let lent = Lent { lease, busy: view.nodes[node].load.begin(), node, ran, reason };
+        let (busy, incarnation) = (view.nodes[node].load.begin(), view.nodes[node].incarnation);
+        let lent = Lent { lease, busy, node, incarnation, ran, reason };
         self.take_over(lent, orders, now).map_err(|(lent, difference)| Later::Settings(lent, difference))
     }
 
@@ -283,7 +290,7 @@ impl Client {
                 Target::Replica(_) => Ran::OnReplica,
                 Target::Primary(_) => Ran::OnPrimary,
             };
-            let lent = Lent { lease, busy, node, ran, reason };
+            let lent = Lent { lease, busy, node, incarnation: view.nodes[node].incarnation, ran, reason };
             let otherwise = lent.otherwise();
             match self.lend(lent, orders).await {
                 Err(AttachError::Lost) => wish = otherwise,
@@ -305,7 +312,8 @@ impl Client {
         match self.checkout(node).await {
             Ok(lease) => {
                 let orders = Orders { batch: None, session: Hint::default(), bring: Bring::First };
-                self.lend(Lent { lease, busy, node, ran: Ran::OnPrimary, reason }, &orders).await
+                let incarnation = view.nodes[node].incarnation;
+                self.lend(Lent { lease, busy, node, incarnation, ran: Ran::OnPrimary, reason }, &orders).await
             }
             Err(error) => {
                 if error.blames_node() {
@@ -327,11 +335,8 @@ impl Client {
         let mut lease = self.checkout(node).await.map_err(|error| AttachError::Report(error.report()))?;
         // What it lacks is what is about to be taken back, or is made before the next statement.
         let _not_made = self.session.attach(&mut lease.carried);
-        self.hold(
-            Lent { lease, busy, node, ran: Ran::OnPrimary, reason: Reason::Write(WriteReason::Session) },
-            None,
-            Instant::now(),
-        );
+        let (incarnation, reason) = (view.nodes[node].incarnation, Reason::Write(WriteReason::Session));
+        self.hold(Lent { lease, busy, node, incarnation, ran: Ran::OnPrimary, reason }, None, Instant::now());
         Ok(())
     }
 
@@ -399,22 +404,30 @@ impl Client {
 
     /// The server is the client's from now on.
     pub(super) fn hold(&mut self, lent: Lent, along: Option<Box<Along>>, since: Instant) {
-        let Lent { lease, busy, node, ran, reason } = lent;
+        let Lent { lease, busy, node, incarnation, ran, reason } = lent;
         lease.info.lend(self.info.id, since);
         self.info.active(lease.id);
         self.key.slot.lend(Arc::clone(lease.key()));
         self.services.counters.routed(ran, reason);
-        let held = Held { lease, busy, node, ran, since, along, recent: [0; 4], audit: Audit::No, scrub: None };
+        let held = Held {
+            lease,
+            busy,
+            node,
+            incarnation,
+            ran,
+            since,
+            along,
+            recent: [0; 4],
+            audit: Audit::No,
+            scrub: None,
+            roams: None,
+        };
         self.attachment = Attachment::Lent(Box::new(held));
     }
 
     /// The routing settings that hold for one batch.
     fn routing(&self, orders: &Orders) -> Routing {
         orders.routing(&self.destination.routing)
-    }
-
-    fn needs(&self, routing: &Routing, orders: &Orders) -> Needs {
-        self.served.cluster.needs(routing.consistency, &self.database_clock, &self.clock, orders.min_lsn())
     }
 }
 

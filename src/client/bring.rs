@@ -74,14 +74,14 @@ impl Client {
             // Should it fail, the connection is lost.
             let _ = held.lease.run_own("ROLLBACK", timeout).await;
         }
-        let Held { lease, busy, node, ran, .. } = held;
+        let Held { lease, busy, node, incarnation, ran, .. } = held;
         let timed = lease.carried.settings.get("statement_timeout").is_some();
         if code == Some(SqlState::QUERY_CANCELED) && !timed {
             return Ok(Err(AttachError::Report(answer::canceled())));
         }
         let Along { difference, reason, mut orders } = *along;
         orders.bring = Bring::First;
-        let lent = Lent { lease, busy, node, ran, reason };
+        let lent = Lent { lease, busy, node, incarnation, ran, reason };
         let later = if lent.lease.broken().is_some() {
             Later::Wish(lent.otherwise())
         } else {

@@ -10,6 +10,8 @@ use foldhash::fast::FixedState;
 use super::answer::{self, Wrote};
 use super::attach::{AttachError, Orders};
 use super::audit::Audit;
+use super::bring::Bring;
+use super::freshness::Witness;
 use super::task::{Attachment, Client, End, Held};
 use crate::net::worker;
 use crate::protocol::error::{Report, Severity};
@@ -48,11 +50,17 @@ impl Client {
         if hears {
             Box::pin(self.hear_first(&plan)).await?;
         }
-        let (work, hint) = match intent {
+        let (mut work, hint) = match intent {
             Intent::Answer(bytes) if self.is_listening() => return Box::pin(self.answer_listener(bytes)).await,
             Intent::Answer(bytes) => return Box::pin(self.answer(&bytes)).await,
             Intent::Run { work, hint } => (work, hint),
         };
+        self.share(hint.as_ref());
+        if self.roams()
+            && let Some(Intent::Run { work: anew, .. }) = Box::pin(self.roam(&mut plan, hint.as_ref())).await
+        {
+            work = anew;
+        }
         self.info.queries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let started = Instant::now();
         self.info.requests(started);
@@ -62,26 +70,21 @@ impl Client {
             self.services.pools.reconnect(Some(database));
             self.served.hubs.vacate(database);
         }
-        let attached = if !self.is_attached() {
-            let orders = Orders { batch: hint, session: self.setting_hint(), bring: self.bring(until) };
-            let wish = self.wish(self.confine(work, until), &orders);
-            // Boxed, as all that few batches need: the futures of those that need none of it stay small.
-            match self.attach_now(wish, &orders, started) {
-                Ok(()) => Ok(()),
-                Err(later) => Box::pin(self.attach_later(later, &orders, started)).await?,
-            }
-        } else if self.session.lacks().is_some() {
-            Box::pin(self.supply()).await
-        } else {
-            Ok(())
-        };
+        if plan.effects.has(Effects::LAST_LSN)
+            && let Err(error) = Box::pin(self.tell_position()).await
+        {
+            return self.refuse(error, until).await;
+        }
+        let attached = self.attach_for(work, hint, &plan, started, until).await?;
         if let Err(error) = attached
             && let Err(refused) = Box::pin(self.without_settings(error, &plan, until)).await
         {
             return refused;
         }
-        if standing == Standing::Detached && self.session.must_forget_sequences(&plan) {
-            Box::pin(self.forget_sequences()).await;
+        if self.is_unusual(&plan, standing)
+            && let Err(refused) = Box::pin(self.make_ready(&plan, standing, until)).await
+        {
+            return refused;
         }
         if let (Attachment::Lent(held), false) = (&mut self.attachment, matches!(mark, Tx::Open(_))) {
             held.since = started;
@@ -102,7 +105,32 @@ impl Client {
             outcome => outcome,
         };
         self.count(started);
+        if plan.effects.has(Effects::LAST_LSN) {
+            self.position_told();
+        }
         self.settle(outcome, &plan).await
+    }
+
+    /// Has a server for the batch that is the client's, and has or gets the client's settings.
+    async fn attach_for(
+        &mut self,
+        work: Work,
+        hint: Option<Hint>,
+        plan: &Plan,
+        started: Instant,
+        until: Until,
+    ) -> Result<Result<(), AttachError>, End> {
+        if self.is_attached() {
+            return Ok(if self.session.lacks().is_some() { Box::pin(self.supply()).await } else { Ok(()) });
+        }
+        let bring = if plan.outdated.is_empty() { self.bring(until) } else { Bring::First };
+        let orders = Orders { batch: hint, session: self.setting_hint(), bring };
+        let wish = self.wish(self.confine(work, until), &orders);
+        // Boxed, as all that few batches need: the futures of those that need none of it stay small.
+        match self.attach_now(wish, &orders, started) {
+            Ok(()) => Ok(Ok(())),
+            Err(later) => Box::pin(self.attach_later(later, &orders, started)).await,
+        }
     }
 
     /// Sends a batch again of which nothing was run, or nothing that counts; an error is what came of the refusal.
@@ -117,6 +145,7 @@ impl Client {
             outcome = self.relay_again(code, &mark, plan, until).await?;
         }
         let Outcome::Elsewhere { code } = outcome else { return Ok(outcome) };
+        let mark = self.mark_of(mark);
         self.leave_replica(code, plan);
         self.session.go_back_to(mark);
         if let Err(error) = self.attach_primary(Reason::ReplicaFailed).await {
@@ -186,10 +215,9 @@ impl Client {
         self.counted = (received, sent);
     }
 
-    fn observe(&mut self, plan: &mut Plan) -> Intent {
+    pub(super) fn observe(&mut self, plan: &mut Plan) -> Intent {
         let catalog = self.contents.get();
-        let objects = FixedState::default().hash_one((self.contents.shape(), self.destination.server_user.as_str()));
-        let outlook = Outlook { classifier: &self.services.classifier, catalog: &catalog, objects };
+        let outlook = Outlook { classifier: &self.services.classifier, catalog: &catalog, objects: self.objects() };
         let batch = Batch { buffer: self.wire.bytes(), frames: &self.frames };
         let intent = self.session.observe(batch, plan, &outlook);
         if self.may_have_no_block() && matches!(self.session.tx(), Tx::Deferred(_)) {
@@ -197,6 +225,11 @@ impl Client {
             return Intent::Answer(answer::failed(&answer::no_blocks(Severity::Error), TransactionStatus::Idle));
         }
         intent
+    }
+
+    /// A number for the definitions that its statements are parsed with.
+    pub(super) fn objects(&self) -> u64 {
+        FixedState::default().hash_one((self.contents.shape(), self.destination.server_user.as_str()))
     }
 
     /// A batch that is not whole cannot be repeated, so it may not be tried on a replica.
@@ -209,16 +242,24 @@ impl Client {
         let Attachment::Lent(held) = &mut self.attachment else {
             return Outcome::ServerLost(Farewell::None);
         };
-        let first = self.session.mark() == Tx::Idle || matches!(self.session.tx(), Tx::Deferred(_));
+        let first = matches!(self.session.tx(), Tx::Idle | Tx::Deferred(_)) || held.roams.is_some();
         let hold_back =
             if held.ran == Ran::OnReplica && first && until == Until::Replied { Hold::Answers } else { Hold::No };
-        let (cluster, database, clock) = (&self.served.cluster, &self.database_clock, &mut self.clock);
-        // The clocks that reads wait for are set before the client can hear that its write is done.
-        let mut wrote = || cluster.wrote(database, clock);
-        let ack: Option<&mut (dyn FnMut() + Send)> =
-            if held.ran == Ran::OnPrimary && self.dirty { Some(&mut wrote) } else { None };
+        let (cluster, database) = (&self.served.cluster, &self.database_clock);
+        // The clocks that reads wait for are set before the client can hear that its statement is done.
+        let Held { node, incarnation, .. } = **held;
+        let wrote = if held.ran == Ran::OnPrimary && self.dirty { Wrote::Perhaps } else { Wrote::Nothing };
+        let mut witness = Witness { cluster, database, clock: &mut self.clock, node, incarnation, wrote };
         let along = held.along.as_deref().map(|along| &along.difference);
-        let job = relay::Job { along, frames: &self.frames, plan, until, hold: hold_back, acknowledge: ack };
+        let mut acknowledge = || witness.acknowledge();
+        let job = relay::Job {
+            along,
+            frames: &self.frames,
+            plan,
+            until,
+            hold: hold_back,
+            acknowledge: Some(&mut acknowledge),
+        };
         let outcome = relay::run(&mut self.wire, &mut held.lease, &mut self.session, job).await;
         if !matches!(outcome, Outcome::Unsettled { .. }) {
             held.along = None;
@@ -241,7 +282,7 @@ impl Client {
     }
 
     /// No server could be had: the client is told, and goes on if it can.
-    async fn refuse(&mut self, error: AttachError, until: Until) -> Result<(), End> {
+    pub(super) async fn refuse(&mut self, error: AttachError, until: Until) -> Result<(), End> {
         self.info.idle();
         let sync_follows = until == Until::Sent || self.frames.last().is_some_and(|frame| frame.tag == tag::FLUSH);
         if self.session.status() != TransactionStatus::Idle || sync_follows {
@@ -321,17 +362,6 @@ impl Client {
             if value == Some("f") { Found::Nothing } else { Found::Something }
         };
         self.session.resolve_doubt(found(0), found(1));
-    }
-
-    /// Others' `currval` must not be taken for this client's: PostgreSQL then says that there is none.
-    async fn forget_sequences(&mut self) {
-        let timeout = self.limits().cancel_timeout;
-        let Attachment::Lent(held) = &mut self.attachment else { return };
-        // What it did there before it wrote elsewhere is not the last that it did.
-        if held.lease.carried.last_client != Some(self.info.id) || self.wrote_on != Some(held.lease.id) {
-            // Should it fail, the connection is lost, and the batch with it.
-            let _ = held.lease.run_own("DISCARD SEQUENCES", timeout).await;
-        }
     }
 
     /// What follows from a batch that went well.
@@ -422,6 +452,11 @@ impl Client {
 
     /// The server spoke while the client was silent: a notice, or its farewell.
     pub(super) async fn overhear(&mut self) -> Result<(), End> {
+        if self.roams() {
+            // Whatever it says, its farewell in most cases, the transaction can go on elsewhere.
+            self.leave_node().await;
+            return Ok(());
+        }
         let Attachment::Lent(held) = &mut self.attachment else { return Ok(()) };
         match relay::overhear(&mut self.wire, &mut held.lease, &mut self.session).await {
             Outcome::Done(mut parting) => {
@@ -433,21 +468,6 @@ impl Client {
             Outcome::ClientGone => Err(End::Gone),
             Outcome::ServerLost(farewell) => self.server_lost(farewell),
             Outcome::Elsewhere { .. } | Outcome::Unsettled { .. } => self.server_lost(Farewell::None),
-        }
-    }
-
-    /// What SET `howdah.…` has ordered.
-    fn setting_hint(&self) -> Hint {
-        let settings = self.session.settings();
-        if !settings.has_any("howdah.") {
-            return Hint::default();
-        }
-        let text = |name: &str| settings.get(name).map(crate::session::settings::Value::text);
-        Hint {
-            route: text("howdah.route").and_then(crate::sql::hint::Route::parse),
-            consistency: text("howdah.consistency").and_then(crate::sql::hint::Consistency::parse),
-            max_lag: text("howdah.max_lag").and_then(crate::sql::hint::duration),
-            min_lsn: text("howdah.min_lsn").and_then(|text| text.parse().ok()),
         }
     }
 

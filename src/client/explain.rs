@@ -14,11 +14,12 @@ use crate::router::reason::Reason;
 use crate::router::view::needs::{Bar, Needs};
 use crate::router::view::{Out, Standing, View};
 use crate::router::{self, Target, Verdict};
-use crate::session::Work;
+use crate::session::pins::{Pins, Reason as Pin};
+use crate::session::{Work, foreseen};
 use crate::sql::catalog::Catalog;
 use crate::sql::classify::culprit;
 use crate::sql::hint::{self, Hint};
-use crate::sql::{Class, WriteReason};
+use crate::sql::{Class, Effects, WriteReason};
 use crate::types::{DatabaseName, UserName};
 
 /// What is known of a statement: a label and a value each, for people.
@@ -54,7 +55,7 @@ pub fn explain(
     let own = destination.pool.mode == PoolMode::Session;
     let situation = if own { Situation::OwnServer } else { Situation::Outside };
     let clock = served.cluster.database(&destination.server_database);
-    let needs = served.cluster.needs(routing.consistency, &clock, &SessionClock::default(), orders.min_lsn());
+    let needs = served.cluster.needs(routing.consistency, &clock, &mut SessionClock::default(), orders.min_lsn());
     let (view, now) = (served.cluster.snapshot(), Instant::now());
     let (ask, _) = Wish::of(work, &orders, situation).ask(&routing, needs);
     let (target, reason) = verdict(&router::route(ask, &view, now, services.draw()), &view);
@@ -76,6 +77,7 @@ pub fn explain(
     if let Some(culprit) = culprit(text, &catalog) {
         add("decided by", culprit);
     }
+    add("pins", pins(text, analysis.effects, &destination));
     add("digest", format!("{:016x}", analysis.fingerprint));
     if analysis.class() == Class::Read {
         add("consistency", format!("{:?}, max_lag {:?}", routing.consistency, routing.max_lag).to_lowercase());
@@ -128,6 +130,18 @@ fn verdict(verdict: &Verdict, view: &View) -> (String, Option<Reason>) {
         }
         Verdict::Wait { .. } => ("a replica, or the primary after a wait".to_owned(), None),
         Verdict::NoPrimary { reason, .. } => ("the primary, of which there is none now".to_owned(), Some(*reason)),
+    }
+}
+
+/// What it would keep its server for, and what becomes of it by the policies for that.
+fn pins(text: &[u8], effects: Effects, destination: &Destination) -> String {
+    let policies = Pins::new(Arc::clone(&destination.pins));
+    let would = foreseen(text, effects);
+    let each = would.iter().map(|reason| format!("{} ({})", reason.as_str(), policies.policy(*reason).as_str()));
+    match each.collect::<Vec<_>>().join(", ") {
+        _ if destination.pool.mode == PoolMode::Session => Pin::SessionMode.as_str().to_owned(),
+        none if none.is_empty() => "no".to_owned(),
+        some => some,
     }
 }
 

@@ -253,7 +253,7 @@ impl Client {
 fn missed(database: &str) -> Report {
     let words =
         format!("notifications may have been missed: the connection that listens to database \"{database}\" was lost");
-    Report { severity: Severity::Warning, code: SqlState::WARNING, message: words, hint: None }
+    Report { severity: Severity::Warning, code: SqlState::WARNING, message: words, hint: None, routine: None }
         .hint("It listens again from now on; what happened meanwhile must be looked up.")
 }
 

@@ -33,9 +33,9 @@ use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::TransactionStatus;
 use crate::relay::Until;
 use crate::router::view::Busy;
-use crate::session::Session;
 use crate::session::parameters::Parameters;
 use crate::session::pins::Scrub;
+use crate::session::{Deferred, Session};
 use crate::sql::Effects;
 use crate::types::ServerId;
 
@@ -46,6 +46,8 @@ pub(super) struct Held {
     /// Counts as one request in flight on its node.
     pub(super) busy: Busy,
     pub(super) node: usize,
+    /// The node's incarnation when it was chosen.
+    pub(super) incarnation: u64,
     pub(super) ran: Ran,
     /// Since when.
     pub(super) since: Instant,
@@ -57,6 +59,8 @@ pub(super) struct Held {
     pub(super) audit: Audit,
     /// How it is made clean when it goes back, if it must be.
     pub(super) scrub: Option<Scrub>,
+    /// The transaction on it, while that could begin anew elsewhere.
+    pub(super) roams: Option<Box<Deferred>>,
 }
 
 /// Whether this client holds a server.
@@ -111,7 +115,7 @@ pub(super) struct Client {
     pub(super) contents: Arc<Contents>,
     /// When this database was last written to.
     pub(super) database_clock: Arc<WriteClock>,
-    /// When this client last wrote.
+    /// When this client, and who shares its scope, last wrote and read.
     pub(super) clock: SessionClock,
     /// Whether the transaction at hand may have changed something.
     pub(super) dirty: bool,

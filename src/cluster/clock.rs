@@ -1,25 +1,22 @@
-//! Which round of the sampler covers the writes of a database or a session.
+//! Which round of the sampler covers the writes of a database, a scope or a session.
 //!
 //! Rounds are numbered when their request is about to be sent. A write that was acknowledged before
 //! is covered by every later round, so all that a write leaves behind is one number; nobody asks
 //! the primary anything until somebody reads.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::router::view::needs::Seen;
-use crate::types::DatabaseName;
+use crate::router::view::needs::{Needs, Seen};
+use crate::types::UserName;
 
 /// The round that covers every write to one database through this process.
 #[derive(Debug)]
 pub struct WriteClock(AtomicU64);
 
 impl WriteClock {
-    fn starting_at(round: u64) -> Self {
-        Self(AtomicU64::new(round))
-    }
-
     /// A write was acknowledged that `round` covers.
     pub(super) fn rise(&self, round: u64) {
         // Most writes between two rounds find the clock already there: no contended write then.
@@ -34,14 +31,116 @@ impl WriteClock {
     }
 }
 
-/// The round that covers every write of one session, and where it last read.
+/// Clients that see what each other wrote and read (`routing.scope`, `howdah.scope`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// All of this user.
+    User(UserName),
+    /// All that gave this key.
+    Key(Box<str>),
+}
+
+/// The round that covers every write of a scope, and where its clients last read.
+#[derive(Debug)]
+pub(super) struct ScopeClock {
+    writes: WriteClock,
+    seen: Mutex<Option<Seen>>,
+}
+
+impl ScopeClock {
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A read was answered that had to see what `basis` says.
+    fn read(&self, seen: Seen, basis: Option<Seen>) {
+        let mut last = self.seen();
+        // Who read at the same time elsewhere may have seen more than this node has: none is known to have both then.
+        let elsewhere = last.filter(|before| !before.is_of(&seen) && Some(*before) != basis);
+        *last = Some(if elsewhere.is_some() { Seen { node: Seen::NOWHERE, ..seen } } else { seen });
+    }
+}
+
+/// The round that covers every write of one session, and where it last read; and the scope that it shares.
 ///
 /// A session that is moved to another `Cluster` value (after a reload) takes a new one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct SessionClock {
     pub(super) round: u64,
-    pub(super) seen: Option<Seen>,
+    seen: Option<Seen>,
+    shared: Option<Box<Shared>>,
+    /// How often it was asked what a read needs.
+    asked: u16,
 }
+
+#[derive(Debug)]
+struct Shared {
+    scope: Scope,
+    clock: Arc<ScopeClock>,
+    /// What the read at hand has to have seen of the scope's.
+    basis: Option<Seen>,
+}
+
+impl SessionClock {
+    /// The scope that it shares.
+    pub fn scope(&self) -> Option<&Scope> {
+        self.shared.as_deref().map(|shared| &shared.scope)
+    }
+
+    /// Shares a scope from now on, or none. What it wrote and read before, `round` covers.
+    pub(super) fn share(&mut self, scope: Option<(Scope, Arc<ScopeClock>)>, round: u64) {
+        if self.shared.is_some() && scope.is_some() {
+            // A connection that serves one after the other: the next one does not care.
+            self.round = 0;
+        } else if self.shared.is_some() || self.seen.is_some() || self.round != 0 {
+            self.rise(round);
+        }
+        self.seen = None;
+        self.shared = scope.map(|(scope, clock)| Box::new(Shared { scope, clock, basis: None }));
+    }
+
+    /// It must see what `round` covers.
+    pub(super) fn rise(&mut self, round: u64) {
+        self.round = self.round.max(round);
+    }
+
+    /// It wrote something that `round` covers.
+    pub(super) fn wrote(&mut self, round: u64) {
+        self.rise(round);
+        if let Some(shared) = &self.shared {
+            shared.clock.writes.rise(round);
+        }
+    }
+
+    /// A node has answered a read of its.
+    pub(super) fn read(&mut self, seen: Seen) {
+        match &self.shared {
+            Some(shared) => shared.clock.read(seen, shared.basis),
+            None => self.seen = Some(seen),
+        }
+    }
+
+    /// What a read has to have seen of what it and its scope wrote and read.
+    pub(super) fn needs(&mut self) -> Needs {
+        let (round, seen) = match &mut self.shared {
+            Some(shared) => {
+                shared.basis = *shared.clock.seen();
+                (self.round.max(shared.clock.writes.round()), shared.basis)
+            }
+            None => (self.round, self.seen),
+        };
+        self.asked = (self.asked + 1) % LOOKS;
+        match seen {
+            // Who always read where they last did would not come back to a node that was away. Who has to wait for an
+            // answer asks twice.
+            Some(seen) if self.asked < 2 => Needs { round: round.max(seen.round), anywhere: true, ..Needs::NONE },
+            seen => Needs { round, seen, ..Needs::NONE },
+        }
+    }
+}
+
+/// One in so many reads (or two) looks whether another node would do.
+const LOOKS: u16 = 256;
 
 /// The rounds that have been started.
 #[derive(Debug)]
@@ -67,56 +166,142 @@ impl Rounds {
     }
 }
 
-/// The write clocks of all databases that clients have named.
+/// What [`Clocks`] keeps.
+pub(super) trait Clock {
+    /// One that says that `round` covers all that was before it.
+    fn starting_at(round: u64) -> Self;
+
+    /// The round that covers all that it stands for.
+    fn covered_by(&self) -> u64;
+}
+
+impl Clock for WriteClock {
+    fn starting_at(round: u64) -> Self {
+        Self(AtomicU64::new(round))
+    }
+
+    fn covered_by(&self) -> u64 {
+        self.round()
+    }
+}
+
+impl Clock for ScopeClock {
+    fn starting_at(round: u64) -> Self {
+        Self { writes: WriteClock::starting_at(round), seen: Mutex::new(None) }
+    }
+
+    fn covered_by(&self) -> u64 {
+        self.seen().map_or(0, |seen| seen.round).max(self.writes.round())
+    }
+}
+
+/// The clocks of all databases, or scopes, that clients have named.
 #[derive(Debug)]
-pub(super) struct Clocks(Mutex<Known>);
+pub(super) struct Clocks<K, C>(Mutex<Known<K, C>>);
 
 #[derive(Debug)]
-struct Known {
-    clocks: HashMap<DatabaseName, Arc<WriteClock>>,
+struct Known<K, C> {
+    clocks: HashMap<K, Arc<C>>,
     /// What new clocks start at: no clock that was dropped stood later.
     floor: u64,
+    /// With how many those that nobody uses are looked for.
+    most: usize,
 }
 
 /// Most clocks kept though nobody uses them.
 const KEPT: usize = 1024;
 
-impl Clocks {
+impl<K: Clone + Eq + Hash, C: Clock> Clocks<K, C> {
     /// Clocks that start at `floor`: what was written before they were made is covered by that round.
     pub(super) fn starting_at(floor: u64) -> Self {
-        Self(Mutex::new(Known { clocks: HashMap::new(), floor }))
+        Self(Mutex::new(Known { clocks: HashMap::new(), floor, most: KEPT }))
     }
 
-    pub(super) fn of(&self, database: &DatabaseName) -> Arc<WriteClock> {
+    pub(super) fn of(&self, key: &K) -> Arc<C> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(clock) = known.clocks.get(database) {
+        if let Some(clock) = known.clocks.get(key) {
             return Arc::clone(clock);
         }
-        if known.clocks.len() >= KEPT {
+        if known.clocks.len() >= known.most {
             known.forget_unused();
         }
-        let clock = Arc::new(WriteClock::starting_at(known.floor));
-        known.clocks.insert(database.clone(), Arc::clone(&clock));
+        let clock = Arc::new(C::starting_at(known.floor));
+        known.clocks.insert(key.clone(), Arc::clone(&clock));
         clock
     }
 }
 
-impl Known {
+impl<K: Eq + Hash, C: Clock> Known<K, C> {
     fn forget_unused(&mut self) {
-        let Self { clocks, floor } = self;
+        let Self { clocks, floor, most } = self;
         clocks.retain(|_, clock| {
             let used = Arc::strong_count(clock) > 1;
             if !used {
-                *floor = (*floor).max(clock.round());
+                *floor = (*floor).max(clock.covered_by());
             }
             used
         });
+        // Where most are in use, looking through them for each new one would be all that is done.
+        *most = (2 * clocks.len()).max(KEPT);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::DatabaseName;
+
+    const fn seen(node: usize, round: u64) -> Seen {
+        Seen { node, incarnation: 1, round }
+    }
+
+    #[test]
+    fn a_scope_has_seen_what_any_of_its_clients_saw() {
+        let clocks = Clocks::<Scope, ScopeClock>::starting_at(1);
+        let scope = Scope::Key("cart".into());
+        let join = |client: &mut SessionClock, round| client.share(Some((scope.clone(), clocks.of(&scope))), round);
+        let needs = |client: &mut SessionClock| {
+            let needs = client.needs();
+            (needs.round, needs.seen)
+        };
+        let (mut first, mut second, mut stranger) = <(SessionClock, SessionClock, SessionClock)>::default();
+        stranger.wrote(2);
+        join(&mut first, 3);
+        assert_eq!(needs(&mut first), (1, None));
+        second.wrote(2);
+        join(&mut second, 3);
+        assert_eq!(needs(&mut second), (3, None));
+        first.wrote(5);
+        assert_eq!(needs(&mut second), (5, None));
+        assert_eq!(needs(&mut stranger), (2, None));
+        first.read(seen(1, 6));
+        assert_eq!(needs(&mut second), (5, Some(seen(1, 6))));
+        // It had to see what the first one saw, so its node has both.
+        second.read(seen(2, 7));
+        assert_eq!(needs(&mut first), (5, Some(seen(2, 7))));
+        // Now both read at once, elsewhere.
+        assert_eq!(needs(&mut second), needs(&mut first));
+        first.read(seen(1, 8));
+        second.read(seen(2, 9));
+        assert_eq!(needs(&mut first), (5, Some(seen(Seen::NOWHERE, 9))));
+        second.share(None, 10);
+        assert_eq!(needs(&mut second), (10, None));
+        let other = Scope::Key("another cart".into());
+        first.share(Some((other.clone(), clocks.of(&other))), 11);
+        assert_eq!(needs(&mut first), (1, None));
+    }
+
+    #[test]
+    fn a_client_looks_around_now_and_then() {
+        let mut client = SessionClock::default();
+        let looks = (0..512).filter(|round| {
+            client.read(seen(1, *round));
+            let needs = client.needs();
+            assert_eq!(needs.round.max(needs.seen.map_or(0, |seen| seen.round)), *round);
+            needs.anywhere
+        });
+        assert_eq!(looks.count(), 4);
+    }
 
     #[test]
     fn a_write_needs_the_round_after_the_one_under_way() {
@@ -135,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_forgotten_leaves_its_mark() {
-        let clocks = Clocks::starting_at(1);
+        let clocks = Clocks::<DatabaseName, WriteClock>::starting_at(1);
         assert_eq!(clocks.of(&"new".into()).round(), 1);
         let first = clocks.of(&"first".into());
         clocks.of(&"busy".into()).rise(42);

@@ -40,7 +40,7 @@ use monitor::Monitor;
 use shared::{Drain, Shared};
 use waiters::{Place, Want};
 
-pub use clock::{SessionClock, WriteClock};
+pub use clock::{Scope, SessionClock, WriteClock};
 
 /// A primary and its standbys, being watched. The watching ends when this is dropped.
 #[derive(Debug)]
@@ -127,18 +127,29 @@ impl Cluster {
     pub fn wrote(&self, database: &WriteClock, session: &mut SessionClock) {
         let round = self.shared.rounds.next();
         database.rise(round);
-        session.round = session.round.max(round);
+        session.wrote(round);
     }
 
-    /// A replica has answered a read of this session, whose later reads must not see less. Without
-    /// this call reads never miss a write but may go back in time with regard to what others wrote.
+    /// A node has answered a read of this session, whose later reads, and its scope's, must not see less. To be called
+    /// before the answer is complete.
     pub fn read_from(&self, node: usize, incarnation: u64, session: &mut SessionClock) {
-        session.seen = Some(Seen { node, incarnation, round: self.shared.rounds.next() });
+        session.read(Seen { node, incarnation, round: self.shared.rounds.next() });
     }
 
     /// This session was told of something that was committed by now, wherever: its later reads must see it.
     pub fn heard(&self, session: &mut SessionClock) {
-        session.round = session.round.max(self.shared.rounds.next());
+        session.rise(self.shared.rounds.next());
+    }
+
+    /// This session reads what the scope wrote from now on.
+    pub fn share(&self, session: &mut SessionClock, scope: Option<Scope>) {
+        if session.scope() != scope.as_ref() {
+            let scope = scope.map(|scope| {
+                let clock = self.shared.scopes.of(&scope);
+                (scope, clock)
+            });
+            session.share(scope, self.shared.rounds.next());
+        }
     }
 
     /// What a read that arrives now must see.
@@ -146,19 +157,37 @@ impl Cluster {
         &self,
         level: Consistency,
         database: &WriteClock,
-        session: &SessionClock,
+        session: &mut SessionClock,
         min_lsn: Option<Lsn>,
     ) -> Needs {
+        let min_lsn = min_lsn.unwrap_or_default();
+        if level == Consistency::Eventual {
+            return Needs { min_lsn, ..Needs::NONE };
+        }
+        let needs = session.needs();
+        let next = self.shared.rounds.next();
         let round = match level {
-            Consistency::Eventual => 0,
-            Consistency::Session => session.round,
-            Consistency::Database => session.round.max(database.round()),
-            Consistency::Strong => self.shared.rounds.next(),
+            Consistency::Eventual | Consistency::Session => needs.round,
+            Consistency::Database => needs.round.max(database.round()),
+            Consistency::Strong => next,
         };
-        let seen = if level == Consistency::Eventual { None } else { session.seen };
         // A clock cannot rightly stand later than now; if it does, now is enough.
-        let round = round.min(self.shared.rounds.next());
-        Needs { round, min_lsn: min_lsn.unwrap_or_default(), seen }
+        Needs { round: round.min(next), min_lsn, ..needs }
+    }
+
+    /// The position that has all that this session and its scope wrote and saw so far.
+    ///
+    /// # Errors
+    ///
+    /// When the primary does not say in time where it is.
+    pub async fn position(&self, session: &mut SessionClock, until: Instant) -> Result<Lsn, Expired> {
+        let needs = session.needs();
+        let round = needs.round.max(needs.seen.map_or(0, |seen| seen.round));
+        if round == 0 {
+            return Ok(Lsn(0));
+        }
+        self.wait(Want::Sample(round), until).await?;
+        self.view().samples.token(round).ok_or(Expired)
     }
 
     // === Waiting ===
@@ -262,24 +291,48 @@ mod tests {
         looked(&cluster.shared, 0, Kind::Primary, 1, 100);
         let (mine, other) = (cluster.database(&"mine".into()), cluster.database(&"other".into()));
         let mut session = SessionClock::default();
-        let stranger = SessionClock::default();
+        let mut stranger = SessionClock::default();
         let before = mine.round();
         cluster.wrote(&mine, &mut session);
         let next = cluster.shared.rounds.next();
-        for (level, clock, database, round) in [
-            (Consistency::Eventual, &session, &mine, 0),
-            (Consistency::Session, &session, &other, next),
-            (Consistency::Session, &stranger, &mine, 0),
-            (Consistency::Database, &stranger, &mine, next),
-            (Consistency::Database, &stranger, &other, before),
-            (Consistency::Strong, &stranger, &other, next),
+        for (level, database, round) in [
+            (Consistency::Eventual, &mine, 0),
+            (Consistency::Session, &other, next),
+            (Consistency::Strong, &other, next),
         ] {
-            assert_eq!(cluster.needs(level, database, clock, None).round, round, "{level:?}");
+            assert_eq!(cluster.needs(level, database, &mut session, None).round, round, "{level:?}");
         }
-        assert_eq!(cluster.needs(Consistency::Eventual, &mine, &stranger, Some(Lsn(7))).min_lsn, Lsn(7));
+        for (level, database, round) in [
+            (Consistency::Session, &mine, 0),
+            (Consistency::Database, &mine, next),
+            (Consistency::Database, &other, before),
+            (Consistency::Strong, &other, next),
+        ] {
+            assert_eq!(cluster.needs(level, database, &mut stranger, None).round, round, "{level:?}");
+        }
+        assert_eq!(cluster.needs(Consistency::Eventual, &mine, &mut stranger, Some(Lsn(7))).min_lsn, Lsn(7));
         // A clock that comes from elsewhere asks for no round that may never come.
         session.round = u64::MAX;
-        assert_eq!(cluster.needs(Consistency::Session, &mine, &session, None).round, next);
+        assert_eq!(cluster.needs(Consistency::Session, &mine, &mut session, None).round, next);
+    }
+
+    #[tokio::test]
+    async fn a_position_covers_what_was_written_and_read() {
+        let cluster = cluster();
+        looked(&cluster.shared, 0, Kind::Primary, 1, 100);
+        let mine = cluster.database(&"mine".into());
+        let (mut writer, mut reader) = <(SessionClock, SessionClock)>::default();
+        assert_eq!(cluster.position(&mut writer, soon()).await, Ok(Lsn(0)));
+        cluster.wrote(&mine, &mut writer);
+        for session in [&mut writer, &mut reader] {
+            cluster.read_from(1, 1, session);
+            assert_eq!(cluster.position(session, soon()).await, Err(Expired), "nobody has asked since");
+            let (position, ()) = tokio::join!(cluster.position(session, later()), async {
+                assert_eq!(cluster.shared.errand(0), Some(waiters::Errand::Sample));
+                looked(&cluster.shared, 0, Kind::Primary, 1, 200);
+            });
+            assert_eq!(position, Ok(Lsn(200)));
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::{Notify, watch};
 
-use super::clock::{Clocks, Rounds};
+use super::clock::{Clocks, Rounds, Scope, ScopeClock, WriteClock};
 use super::health::{Event, Health, Reach};
 use super::probe::{Look, Position, ReplayState};
 use super::roles::{Memory, Observation, Refusal, Verdict};
@@ -19,7 +19,7 @@ use super::waiters::{Errand, Remaining, Waiters};
 use crate::config::model;
 use crate::router::view::samples::{Point, Samples};
 use crate::router::view::{Load, Node, Replay, Role, State, View};
-use crate::types::{Lsn, Timeline};
+use crate::types::{DatabaseName, Lsn, Timeline};
 
 /// What the tasks of a cluster share.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ pub(super) struct Shared {
     view: ArcSwap<View>,
     known: Mutex<Known>,
     pub(super) rounds: Rounds,
-    pub(super) clocks: Clocks,
+    pub(super) clocks: Clocks<DatabaseName, WriteClock>,
+    pub(super) scopes: Clocks<Scope, ScopeClock>,
     pub(super) waiters: Arc<Waiters>,
     calls: Vec<Call>,
     epochs: watch::Sender<u64>,
@@ -126,6 +127,7 @@ impl Shared {
                 tail: Tail::default(),
             }),
             clocks: Clocks::starting_at(rounds.next()),
+            scopes: Clocks::starting_at(rounds.next()),
             rounds,
             waiters: Arc::default(),
             calls: (0..count).map(|_| Call::default()).collect(),

@@ -27,6 +27,8 @@ pub(super) enum Want {
         /// The moment.
         after: Instant,
     },
+    /// A sample of this round, or a later one.
+    Sample(u64),
 }
 
 /// What a node should be asked for the sake of those who wait.
@@ -152,6 +154,7 @@ pub(super) fn is_over(view: &View, want: &Want) -> bool {
         Want::Replay { node, incarnation, after } => view.nodes.get(node).is_none_or(|node| {
             node.incarnation != incarnation || node.replay.is_none_or(|replay| replay.requested > after)
         }),
+        Want::Sample(round) => view.samples.token(round).is_some(),
     }
 }
 
@@ -165,6 +168,7 @@ fn errand(view: &View, index: usize, want: &Want) -> Option<Errand> {
             matches!(view.standing(index, catch_up.bar()), Standing::Behind(_)).then_some(Errand::Replay)
         }
         Want::Replay { node, .. } => (node == index && !is_over(view, want)).then_some(Errand::Replay),
+        Want::Sample(_) => (view.primary == Some(index) && !is_over(view, want)).then_some(Errand::Sample),
     }
 }
 

@@ -355,7 +355,7 @@ pub enum Reads {
 pub enum Consistency {
     /// Sees everything committed `max_lag` ago.
     Eventual,
-    /// And every write the same client committed before.
+    /// And every write the same client, or its [`Scope`], committed before.
     Session,
     /// And every write to this database committed through this Howdah before the read arrived.
     Database,
@@ -363,11 +363,23 @@ pub enum Consistency {
     Strong,
 }
 
+/// Which clients see each other's writes where [`Consistency`] speaks of the session's (docs/routing.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Each client its own.
+    Client,
+    /// Those of one user.
+    User,
+}
+
 /// Where explicit read-write transactions start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transactions {
     /// On the primary.
     Primary,
+    /// On a replica, when they begin with a read at READ COMMITTED; on the primary from the first statement on that
+    /// is not a plain read.
+    UntilWrite,
 }
 
 /// How reads are spread.
@@ -388,6 +400,8 @@ pub struct Routing {
     pub reads: Reads,
     /// What a read may miss.
     pub consistency: Consistency,
+    /// Who is one session to that.
+    pub scope: Scope,
     /// How long a read waits for a replica to catch up before it goes to the primary.
     pub wait: Duration,
     /// How old a replica's data may be before it gets no reads.
@@ -405,6 +419,8 @@ pub struct RoutingOverrides {
     pub reads: Option<Reads>,
     /// Overrides [`Routing::consistency`].
     pub consistency: Option<Consistency>,
+    /// Overrides [`Routing::scope`].
+    pub scope: Option<Scope>,
     /// Overrides [`Routing::wait`].
     pub wait: Option<Duration>,
     /// Overrides [`Routing::max_lag`].

@@ -16,7 +16,7 @@ use super::file::{Reader, Section, Tree, Zero, name};
 use super::hba;
 use super::model::{
     Admin, Auth, AuthMethod, Balance, ClientTls, ClientTlsMode, Cluster, Config, Consistency, Database, Limits, Listen,
-    Log, LogFormat, Monitor, Node, PoolMode, PoolOverrides, PoolSettings, Reads, Routing, RoutingOverrides,
+    Log, LogFormat, Monitor, Node, PoolMode, PoolOverrides, PoolSettings, Reads, Routing, RoutingOverrides, Scope,
     ServerAddress, ServerTls, SslMode, Transactions, User,
 };
 use super::pins;
@@ -263,6 +263,7 @@ fn routing(routing: &mut Section<'_, '_, '_>) -> Routing {
     Routing {
         reads: over.reads.unwrap_or(Reads::Replicas),
         consistency: over.consistency.unwrap_or(Consistency::Database),
+        scope: over.scope.unwrap_or(Scope::Client),
         wait: over.wait.unwrap_or(Duration::from_millis(20)),
         max_lag: over.max_lag.unwrap_or(Duration::from_secs(10)),
         transactions: routing.choice("transactions", TRANSACTIONS).unwrap_or(Transactions::Primary),
@@ -275,6 +276,7 @@ fn routing_overrides(routing: &mut Section<'_, '_, '_>) -> RoutingOverrides {
     RoutingOverrides {
         reads: routing.choice("reads", READS),
         consistency: routing.choice("consistency", CONSISTENCIES),
+        scope: routing.choice("scope", SCOPES),
         wait: routing.duration("wait", Zero::Allowed),
         max_lag: routing.duration("max_lag", Zero::Refused),
         min_lsn: None,
@@ -365,10 +367,14 @@ const CONSISTENCIES: &[(&str, Consistency)] = &[
     ("eventual", Consistency::Eventual),
     ("session", Consistency::Session),
     ("database", Consistency::Database),
+    ("global", Consistency::Database),
     ("strong", Consistency::Strong),
+    ("strict", Consistency::Strong),
 ];
 
-const TRANSACTIONS: &[(&str, Transactions)] = &[("primary", Transactions::Primary)];
+const SCOPES: &[(&str, Scope)] = &[("client", Scope::Client), ("user", Scope::User)];
+const TRANSACTIONS: &[(&str, Transactions)] =
+    &[("primary", Transactions::Primary), ("until_write", Transactions::UntilWrite)];
 
 const BALANCES: &[(&str, Balance)] = &[
     ("least_outstanding", Balance::LeastOutstanding),

@@ -39,22 +39,47 @@ pub struct Report {
     pub message: String,
     /// What to do about it: names the setting to change.
     pub hint: Option<String>,
+    /// Where PostgreSQL would raise it, for who goes by that.
+    pub routine: Option<Routine>,
+}
+
+/// Functions of PostgreSQL's that clients know errors by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routine {
+    /// Of a prepared statement that is not what it was (src/backend/utils/cache/plancache.c).
+    RevalidateCachedQuery,
+}
+
+impl Routine {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RevalidateCachedQuery => "RevalidateCachedQuery",
+        }
+    }
 }
 
 impl Report {
     /// A failed statement.
     pub fn error(code: SqlState, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, code, message: message.into(), hint: None }
+        Self { severity: Severity::Error, code, message: message.into(), hint: None, routine: None }
     }
 
     /// The end of a connection.
     pub fn fatal(code: SqlState, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Fatal, code, message: message.into(), hint: None }
+        Self { severity: Severity::Fatal, code, message: message.into(), hint: None, routine: None }
     }
 
     /// Something worth telling.
     pub fn notice(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Notice, code: SqlState(*b"00000"), message: message.into(), hint: None }
+        Self {
+            severity: Severity::Notice,
+            code: SqlState(*b"00000"),
+            message: message.into(),
+            hint: None,
+            routine: None,
+        }
     }
 
     /// Adds what to do about it.
@@ -83,6 +108,9 @@ impl Report {
             field(b'M', &self.message);
             if let Some(hint) = &self.hint {
                 field(b'H', hint);
+            }
+            if let Some(routine) = self.routine {
+                field(b'R', routine.as_str());
             }
             out.put_u8(0);
         });

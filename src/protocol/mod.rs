@@ -4,6 +4,7 @@
 //! manual, chapter "Frontend/Backend Protocol".
 
 pub mod backend;
+pub mod columns;
 pub mod error;
 pub mod frame;
 pub mod frontend;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::heal::Heal;
 use super::{HELD, Hold, Relay, Sent, streams};
 use crate::protocol::backend::message;
-use crate::protocol::error::ErrorFields;
+use crate::protocol::columns;
+use crate::protocol::error::{ErrorFields, Routine};
 use crate::protocol::frame::{Frame, FrameError, Incomplete, Next};
 use crate::protocol::frontend;
 use crate::protocol::outbox::Outbox;
@@ -16,9 +17,6 @@ use crate::server::Server;
 use crate::session::carried::Reported;
 use crate::session::parameters::Parameters;
 use crate::session::{Batch, Note, parameter};
-
-/// Where PostgreSQL reports that a prepared statement's result has changed (src/backend/utils/cache/plancache.c).
-const OUTDATED: &[u8] = b"RevalidateCachedQuery";
 
 /// What a server may not send.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +88,11 @@ impl Relay<'_> {
         {
             statement.described(body);
         }
+        if let (Event::Done(Some(Note::Bound(statement) | Note::Shown(statement))), true) = (&event, frame.is_end())
+            && matches!(frame.tag, tag::ROW_DESCRIPTION | tag::NO_DATA)
+        {
+            statement.showed(columns::shape(frame.tag, body));
+        }
         if frame.tag != tag::ERROR_RESPONSE {
             say(&mut self.described, &mut self.down);
         }
@@ -152,7 +155,8 @@ impl Relay<'_> {
         let Server { wire, carried, said_farewell, .. } = &mut *self.server;
         let body = frame.body(wire.bytes());
         let fields = ErrorFields::parse(body);
-        let outdated = fields.code == Some(SqlState::FEATURE_NOT_SUPPORTED) && fields.routine == OUTDATED;
+        let outdated = fields.code == Some(SqlState::FEATURE_NOT_SUPPORTED)
+            && fields.routine == Routine::RevalidateCachedQuery.as_str().as_bytes();
         self.error = fields.code.filter(|_| !outdated);
         if let (true, Some(Note::Bound(statement))) = (outdated, &failure.failed) {
             let statement = Arc::clone(statement);

@@ -17,13 +17,17 @@ impl Nodes {
         self.0 |= bit(index);
     }
 
+    pub(super) fn contains(self, index: usize) -> bool {
+        self.0 & bit(index) != 0
+    }
+
     fn without(self, index: usize) -> Self {
         Self(self.0 & !bit(index))
     }
 
     fn iter(self, view: &View) -> impl Iterator<Item = (usize, u64)> {
         let weighted = view.nodes.iter().map(|node| u64::from(node.weight)).enumerate();
-        weighted.filter(move |(index, _)| self.0 & bit(*index) != 0)
+        weighted.filter(move |(index, _)| self.contains(*index))
     }
 }
 

@@ -100,7 +100,13 @@ fn read(proof: ReadOnly, routing: &Routing, bar: &Bar, reason: Reason, view: &Vi
     let candidates = Candidates::new(view, bar);
     let mut choice = candidates.fresh;
     if let (Reads::Any, Some(primary)) = (routing.reads, view.primary) {
-        choice.insert(primary);
+        if bar.needs.anywhere && candidates.behind.is_some() && view.wants_sample(bar) {
+            return Verdict::Wait { proof, wait: CatchUp { bar: *bar, epoch: view.epoch } };
+        }
+        // Who has read from the primary must wait for a replica: that is not for each second read.
+        if bar.needs.seen.is_none_or(|seen| !choice.contains(seen.node)) {
+            choice.insert(primary);
+        }
     }
     let Some(node) = balance::pick(view, choice, routing.balance, random) else {
         return without_replica(proof, routing, &candidates, bar, view);
@@ -146,10 +152,11 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::view::needs::Seen;
     use super::view::sketch::Clock;
     use super::view::{Role, State};
     use super::*;
-    use crate::config::model::{Balance, Consistency, Transactions};
+    use crate::config::model::{Balance, Consistency, Scope, Transactions};
     use crate::sql::catalog::Catalog;
     use crate::sql::classify::Classifier;
     use crate::types::Lsn;
@@ -162,6 +169,7 @@ mod tests {
         Routing {
             reads,
             consistency: Consistency::Database,
+            scope: Scope::Client,
             wait: Duration::from_millis(20),
             max_lag: Duration::from_secs(10),
             transactions: Transactions::Primary,
@@ -227,6 +235,26 @@ mod tests {
         assert_eq!(say(&ask(clock, &view, Reads::Any, 0)), "primary 0 read");
         assert_eq!(say(&ask(clock, &view, Reads::Replicas, 0)), "replica 1 read");
         drop(busy);
+    }
+
+    #[test]
+    fn a_client_stays_where_it_reads_until_it_looks_around() {
+        let clock = Clock(Instant::now());
+        let view = clock.sketch("P S@300+2000 S@300+2000", &SAMPLES);
+        let go = |needs, random| {
+            let routing = routing(Reads::Any);
+            let asked = Ask::Read { proof: proof(), routing: &routing, needs, reason: Reason::Read };
+            say(&route(asked, &view, clock.at(2500), random))
+        };
+        let seen = |node| Some(Seen { node, incarnation: 0, round: 4 });
+        for random in 0..50_u64 {
+            let random = random.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            assert_eq!(go(Needs { seen: seen(1), ..Needs::NONE }, random), "replica 1 read");
+            assert_eq!(go(Needs { seen: seen(0), ..Needs::NONE }, random), "primary 0 read");
+            assert_eq!(go(Needs { seen: seen(Seen::NOWHERE), ..Needs::NONE }, random), "primary 0 read");
+            assert_eq!(go(Needs { round: 4, anywhere: true, ..Needs::NONE }, random), "wait");
+            assert_ne!(go(Needs { round: 3, anywhere: true, ..Needs::NONE }, random), "wait");
+        }
     }
 
     #[test]
@@ -303,7 +331,7 @@ mod tests {
                 max_lag: Duration::from_millis(max_lag),
                 ..routing(if any { Reads::Any } else { Reads::Replicas })
             };
-            let needs = Needs { round, min_lsn: Lsn(min_lsn), seen: None };
+            let needs = Needs { round, min_lsn: Lsn(min_lsn), ..Needs::NONE };
             let asked = Ask::Read { proof: proof(), routing: &routing, needs, reason: Reason::Read };
             match route(asked, &view, clock.at(now), random) {
                 Verdict::Go { target: Target::Replica(fresh), .. } => {

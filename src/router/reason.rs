@@ -38,11 +38,13 @@ pub enum Reason {
     ReadOnlyTransaction,
     /// A hint or setting asked for a replica.
     HintReplica,
+    /// It belongs to a transaction that has only read so far (`routing.transactions` is `until_write`).
+    OnlyReadSoFar,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Write(WriteReason::Statement),
         Self::Write(WriteReason::RowLock),
         Self::Write(WriteReason::Into),
@@ -68,6 +70,7 @@ impl Reason {
         Self::Read,
         Self::ReadOnlyTransaction,
         Self::HintReplica,
+        Self::OnlyReadSoFar,
     ];
 
     /// Its place in [`Reason::ALL`].
@@ -90,6 +93,7 @@ impl Reason {
             Self::Read => 22,
             Self::ReadOnlyTransaction => 23,
             Self::HintReplica => 24,
+            Self::OnlyReadSoFar => 25,
         }
     }
 
@@ -122,6 +126,7 @@ impl Reason {
             Self::Read => "read",
             Self::ReadOnlyTransaction => "read_only_transaction",
             Self::HintReplica => "hint_replica",
+            Self::OnlyReadSoFar => "only_read_so_far",
         }
     }
 
@@ -147,6 +152,7 @@ impl Reason {
             Self::Read => "it is a read",
             Self::ReadOnlyTransaction => "it is part of a read-only transaction",
             Self::HintReplica => "a hint asks for a replica",
+            Self::OnlyReadSoFar => "it is part of a transaction that has only read so far",
         }
     }
 }

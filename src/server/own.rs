@@ -8,11 +8,12 @@ use bytes::BytesMut;
 
 use super::Server;
 use crate::net::wire::Filled;
+use crate::protocol::columns;
 use crate::protocol::error::ErrorFields;
 use crate::protocol::frame::{Frame, Incomplete, Next};
-use crate::protocol::frontend;
+use crate::protocol::frontend::{self, Object};
 use crate::protocol::replies::{Event, Kind, Whose};
-use crate::protocol::tag::backend as tag;
+use crate::protocol::tag::{backend as tag, frontend as sent};
 use crate::session::{parameter, parameters};
 
 /// Why Howdah's own statement did not succeed.
@@ -32,11 +33,41 @@ pub enum OwnError {
 /// Rows of text values.
 pub type Rows = Vec<Vec<Option<String>>>;
 
+/// What came of an exchange of Howdah's own.
+#[derive(Debug, Default)]
+struct Answer {
+    rows: Rows,
+    /// What the result looks like.
+    shape: u64,
+    /// The body of an `ErrorResponse`.
+    refused: Option<BytesMut>,
+}
+
 impl Server {
     /// Runs `sql` and gives back the rows. Nothing may be outstanding. Not cancel safe: a server whose
     /// future was dropped owes a reply, and is therefore not clean.
     pub async fn run_own(&mut self, sql: &str, timeout: Duration) -> Result<Rows, OwnError> {
-        let result = match tokio::time::timeout(timeout, self.exchange_own(sql)).await {
+        let mut out = BytesMut::new();
+        frontend::put_query(&mut out, sql.as_bytes());
+        self.replies.expect(Kind::Query, Whose::Ours, None);
+        self.limited(&out, timeout).await.map(|answer| answer.rows)
+    }
+
+    /// What the result of a statement with this text and these parameter types (as in a Parse) would look like: its
+    /// `protocol::columns::shape`. Otherwise as [`Self::run_own`].
+    pub async fn describe_own(&mut self, text: &[u8], types: &[u8], timeout: Duration) -> Result<u64, OwnError> {
+        let mut out = BytesMut::new();
+        frontend::put_parse(&mut out, b"", text, types);
+        frontend::put_object(&mut out, sent::DESCRIBE, Object::Statement, b"");
+        frontend::put_sync(&mut out);
+        for kind in [Kind::Parse, Kind::Describe, Kind::Sync] {
+            self.replies.expect(kind, Whose::Ours, None);
+        }
+        self.limited(&out, timeout).await.map(|answer| answer.shape)
+    }
+
+    async fn limited(&mut self, out: &[u8], timeout: Duration) -> Result<Answer, OwnError> {
+        let result = match tokio::time::timeout(timeout, self.exchange_own(out)).await {
             Ok(result) => result,
             Err(_) => Err(OwnError::Timeout),
         };
@@ -46,28 +77,25 @@ impl Server {
         result
     }
 
-    async fn exchange_own(&mut self, sql: &str) -> Result<Rows, OwnError> {
-        let mut out = BytesMut::new();
-        frontend::put_query(&mut out, sql.as_bytes());
-        self.replies.expect(Kind::Query, Whose::Ours, None);
+    async fn exchange_own(&mut self, out: &[u8]) -> Result<Answer, OwnError> {
         self.carried.unnamed = None;
-        self.wire.send(&out).await.map_err(|_| OwnError::Lost)?;
-        let (mut rows, mut refused) = (Vec::new(), None);
+        self.wire.send(out).await.map_err(|_| OwnError::Lost)?;
+        let mut answer = Answer::default();
         while !self.replies.is_empty() {
             match self.wire.frame(|_, _, _| Incomplete::Wait).map_err(|_| OwnError::Lost)? {
                 Next::Need { missing } => match self.wire.fill(missing).await {
                     Ok(Filled::Bytes(_)) => {}
                     Ok(Filled::End) | Err(_) => return Err(OwnError::Lost),
                 },
-                Next::Frame(frame) => self.own_reply(frame, &mut rows, &mut refused)?,
+                Next::Frame(frame) => self.own_reply(frame, &mut answer)?,
             }
         }
-        refused.map_or(Ok(rows), |body| Err(OwnError::Refused(body)))
+        answer.refused.take().map_or(Ok(answer), |body| Err(OwnError::Refused(body)))
     }
 }
 
 impl Server {
-    fn own_reply(&mut self, frame: Frame, rows: &mut Rows, refused: &mut Option<BytesMut>) -> Result<(), OwnError> {
+    fn own_reply(&mut self, frame: Frame, answer: &mut Answer) -> Result<(), OwnError> {
         let body = frame.body(self.wire.bytes());
         let first = body.first().copied().unwrap_or(0);
         let (_, event) = self.replies.on(frame.tag, first).map_err(|_| OwnError::Lost)?;
@@ -77,9 +105,10 @@ impl Server {
                     parameters::report(&mut self.carried.parameters, name, value);
                 }
             }
-            (_, tag::DATA_ROW) => rows.push(row(body)),
+            (_, tag::DATA_ROW) => answer.rows.push(row(body)),
+            (_, tag::ROW_DESCRIPTION | tag::NO_DATA) => answer.shape = columns::shape(frame.tag, body),
             (_, tag::ERROR_RESPONSE) if ErrorFields::parse(body).is_fatal() => return Err(OwnError::Lost),
-            (_, tag::ERROR_RESPONSE) => *refused = Some(BytesMut::from(body)),
+            (_, tag::ERROR_RESPONSE) => answer.refused = Some(BytesMut::from(body)),
             _ => {}
         }
         self.wire.done();

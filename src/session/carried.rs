@@ -41,6 +41,8 @@ pub struct Carried {
     pub unnamed: Option<u64>,
     /// To whom it was lent last.
     pub last_client: Option<ClientId>,
+    /// The isolation of its transactions, where nobody says otherwise; once somebody has asked.
+    pub isolation: Option<Box<str>>,
     /// The pinned servers of its pool.
     pub room: Arc<Room>,
 }
@@ -63,6 +65,7 @@ impl Carried {
             capacity,
             unnamed: None,
             last_client: None,
+            isolation: None,
             room: Arc::default(),
         }
     }

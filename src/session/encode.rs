@@ -9,7 +9,7 @@ use bytes::BufMut;
 use super::carried::Carried;
 use super::observe::{Batch, Plan, Step};
 use super::registry::Statement;
-use super::{Note, Portal, Session, Tx};
+use super::{Note, Portal, Session, Tx, columns};
 use crate::protocol::error::Report;
 use crate::protocol::frame::{Frame, HEADER};
 use crate::protocol::frontend::{self, Bind, Object, Parse};
@@ -168,7 +168,7 @@ impl Session {
         effects: Effects,
         up: &mut Upstream<'_>,
     ) {
-        let concerns = !statements.is_empty() || effects != Effects::default();
+        let concerns = !statements.is_empty() || effects.concern_session();
         let refused = if concerns { self.refuses_query(body, statements, effects, up.carried) } else { None };
         if let Some(report) = refused {
             self.unnamed = None;
@@ -257,6 +257,10 @@ impl Session {
                 up.supply_unnamed(statement);
                 up.relay(frame);
             }
+            Some(statement) if statement.has_changed() && !up.carried.has(statement.id) => {
+                refuse(columns::changed(), up);
+                return;
+            }
             Some(statement) => {
                 up.supply(statement);
                 put_bind(frame, length, bind, &statement.server_name, up);
@@ -268,8 +272,11 @@ impl Session {
             // Unknown here: the server says so, in its own words, or knows it from SQL's PREPARE.
             None => up.relay(frame),
         }
-        let note =
-            statement.as_ref().filter(|_| !bind.statement.is_empty()).map(|named| Note::Bound(Arc::clone(named)));
+        let named = statement.as_ref().filter(|_| !bind.statement.is_empty());
+        if bind.portal.is_empty() {
+            self.shown = named.filter(|named| !named.is_shown()).cloned();
+        }
+        let note = named.map(|named| Note::Bound(Arc::clone(named)));
         match statement.filter(|statement| statement.concerns_session()) {
             Some(statement) => {
                 let parsed = statement.parsed.as_ref().map(|parsed| with_arguments(parsed, bind));
@@ -307,7 +314,7 @@ impl Session {
             }
             None => {
                 up.relay(frame);
-                None
+                if body == b"P\0" { self.shown.take().map(Note::Shown) } else { None }
             }
         };
         up.expect(Kind::Describe, note);

@@ -13,6 +13,7 @@
 pub mod audit;
 mod bring;
 pub mod carried;
+pub mod columns;
 mod effects;
 pub mod encode;
 pub mod listens;
@@ -21,6 +22,7 @@ pub mod parameters;
 pub mod pins;
 mod policy;
 pub mod registry;
+pub mod roam;
 pub mod scope;
 pub mod settings;
 mod undo;
@@ -45,6 +47,7 @@ use listens::Listens;
 pub use observe::{Batch, Intent, Plan, Standing, Work};
 use parameters::Parameters;
 use pins::{HeldCursors, Pins, Reason};
+pub use policy::foreseen;
 use registry::{Registry, Statement};
 use settings::{Difference, Ledger, Settings, Value};
 pub use undo::{Forgotten, Learns, Names};
@@ -90,6 +93,8 @@ pub enum Note {
     },
     /// A Bind or Describe of a named statement.
     Bound(Arc<Statement>),
+    /// A Describe of a portal of a named statement.
+    Shown(Arc<Statement>),
     /// A Close of ours that makes room.
     Evicted(Arc<Statement>),
     /// An Execute of a statement that concerns the session.
@@ -166,6 +171,10 @@ pub struct Session {
     asks_sequences: Held,
     /// What the current transaction did that a pin may begin or end with.
     doubt: Effects,
+    /// How definitions stood when it began (`Outlook::objects`).
+    objects: u64,
+    /// The statement of the unnamed portal, while clients have not been told what its result looks like.
+    shown: Option<Arc<Statement>>,
 }
 
 impl Session {
@@ -194,6 +203,8 @@ impl Session {
             strays: Held::Nothing,
             asks_sequences: Held::Nothing,
             doubt: Effects::default(),
+            objects: 0,
+            shown: None,
         }
     }
 
@@ -392,6 +403,19 @@ impl Session {
         let merged = carried.parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case(MERGED));
         if let Some((name, value)) = merged {
             self.reported(name, value);
+        }
+    }
+
+    /// Sets something for the client, until [`Session::told`]: its server is told, and so can tell the client.
+    pub fn tell(&mut self, name: &str, value: &str) {
+        self.ledger.set(name, Value::Text(value.into()));
+    }
+
+    /// What was set is no setting of the client's any more; its server is told when it serves others.
+    pub fn told(&mut self, name: &str) {
+        self.ledger.reset(name);
+        if self.tx == Tx::Idle {
+            self.ledger.commit(&self.registry.sets);
         }
     }
 

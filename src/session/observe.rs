@@ -3,6 +3,8 @@
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
+use super::registry::Moment;
+use super::roam::{Committed, is_plain};
 use super::scope::Outlook;
 use super::settings::Value;
 use super::{Deferred, Session, Statement, Tx};
@@ -29,6 +31,12 @@ impl<'a> Batch<'a> {
     /// The messages with their bodies.
     pub fn messages(self) -> impl Iterator<Item = (Frame, &'a [u8])> {
         self.frames.iter().map(move |frame| (*frame, if frame.is_start() { frame.body(self.buffer) } else { &[][..] }))
+    }
+
+    /// Whether a Bind stands before `frame`.
+    #[must_use]
+    pub fn binds_before(self, frame: Frame) -> bool {
+        self.frames.iter().any(|other| other.tag == tag::BIND && other.start < frame.start)
     }
 
     /// Whether a Parse of `name` stands before `frame`.
@@ -73,6 +81,8 @@ pub struct Plan {
     pub only_reads: bool,
     /// A database that it drops or renames.
     pub vacated: Option<String>,
+    /// Statements that it binds whose results may have changed since their client was told.
+    pub outdated: Box<[Arc<Statement>]>,
 }
 
 impl Plan {
@@ -103,6 +113,8 @@ pub enum Work {
     Write(WriteReason),
     /// It belongs to a transaction that may write.
     Transaction,
+    /// It reads, and begins a transaction that may write later, which can begin anew elsewhere then.
+    Roam(ReadOnly),
 }
 
 /// What to do with a batch.
@@ -147,13 +159,24 @@ impl Session {
             }
             plan.steps.push(step);
         }
+        if self.objects != outlook.objects {
+            plan.outdated = if self.objects == 0 { Box::default() } else { self.outdated_in(batch, outlook) };
+            self.objects = if self.objects == 0 { outlook.objects } else { self.objects };
+        }
         plan.only_reads = !unknown && strictest.as_ref().is_some_and(|analysis| analysis.class() == Class::Read);
         plan.fingerprint = strictest.as_ref().map(|analysis| analysis.fingerprint);
         if let Some(answer) = self.answer(batch, plan) {
             return Intent::Answer(answer);
         }
         let decisive = strictest.as_ref().filter(|analysis| !unknown || analysis.class() != Class::Read);
-        Intent::Run { work: self.work(decisive), hint: found }
+        if let Tx::Deferred(begun) = &self.tx {
+            found = found.or_else(|| hint::parse(&begun.text));
+        }
+        let work = match self.work(decisive) {
+            Work::Roam(_) if !is_plain(batch, plan) => Work::Transaction,
+            work => work,
+        };
+        Intent::Run { work, hint: found }
     }
 
     fn step(&self, frame: Frame, body: &[u8], batch: Batch<'_>, outlook: &Outlook<'_>) -> (Step, Known) {
@@ -208,8 +231,8 @@ impl Session {
         }
         let analysis = outlook.analyse(parse.text);
         let own = |analysis| {
-            let (id, catalog) = (self.registry.fresh_id(), outlook.catalog.seed());
-            Arc::new(Statement::new(id, parse.text, parse.types, analysis, catalog))
+            let (id, known) = (self.registry.fresh_id(), Moment::of(outlook));
+            Arc::new(Statement::new(id, parse.text, parse.types, analysis, known))
         };
         if !parse.name.is_empty() {
             return own(analysis);
@@ -224,10 +247,10 @@ impl Session {
         let read = strictest.and_then(Analysis::read_only);
         match &self.tx {
             Tx::Open(_) => Work::Transaction,
-            Tx::Deferred(begun) => match read {
-                Some(_) if begun.modes.read_only == Some(true) && !self.serializable(begun) => {
-                    Work::Read(ReadOnly::transaction())
-                }
+            Tx::Deferred(begun) => match (read, begun.modes.read_only) {
+                (Some(_), Some(true)) if !self.serializable(begun) => Work::Read(ReadOnly::transaction()),
+                // A standby would have to be told READ WRITE, and refuse.
+                (Some(proof), None) if self.read_committed(begun) != Committed::No => Work::Roam(proof),
                 _ => Work::Transaction,
             },
             Tx::Idle => match (read, strictest.map(Analysis::class)) {
@@ -371,12 +394,12 @@ fn text_of(frame: Frame, body: &[u8]) -> Option<&[u8]> {
 }
 
 /// A text, the command that it is, and the unnamed statement that its batch leaves behind.
-type Lone<'a> = (&'a [u8], &'a Command, Option<Arc<Statement>>);
+pub(super) type Lone<'a> = (&'a [u8], &'a Command, Option<Arc<Statement>>);
 
 /// The one command of a batch that is nothing else: a Query, or an unnamed Parse, Bind, Describe, Execute, Sync.
 ///
 /// Also gives the unnamed statement that the batch leaves behind.
-fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<Lone<'a>> {
+pub(super) fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<Lone<'a>> {
     let first = *batch.frames.first()?;
     if let ([Step::Query { statements, .. }], [_]) = (&plan.steps[..], batch.frames) {
         let [Parsed { command, set_configs }] = &statements[..] else { return None };

@@ -15,7 +15,7 @@ use crate::protocol::error::Report;
 use crate::protocol::frontend;
 use crate::protocol::replies::{Kind, Whose};
 use crate::protocol::sqlstate::SqlState;
-use crate::sql::command::{Command, Parsed, Value};
+use crate::sql::command::{self, Command, Parsed, Value};
 use crate::sql::{self, Effects};
 
 /// What pins for what, and what removes it from a server.
@@ -26,6 +26,30 @@ pub(super) const WATCHED: [(Effects, Reason, Scrub); 4] = [
     // The seed of `setseed` outlives DISCARD ALL.
     (Effects::SESSION_STATE, Reason::SessionState, Scrub::Close),
 ];
+
+/// What `text`, which has these `effects`, would pin a client for that has nothing yet, outside of a transaction block.
+#[must_use]
+pub fn foreseen(text: &[u8], effects: Effects) -> Vec<Reason> {
+    let statements = if effects.has(Effects::COMMANDS) { command::parse(text) } else { Vec::new() };
+    let mut reasons: Vec<_> = statements.iter().filter_map(|statement| of_command(&statement.command)).collect();
+    if statements.iter().flat_map(|statement| &statement.set_configs).any(is_unknown) {
+        reasons.push(Reason::SessionState);
+    }
+    // What ends with the transaction pins nothing.
+    let (own, lasting) = (sql::own(text), sql::lasting(text));
+    let effects = effects.without(own).with(lasting);
+    reasons.extend(WATCHED.iter().filter(|(watched, ..)| effects.has(*watched)).map(|(_, reason, _)| *reason));
+    reasons
+}
+
+fn of_command(command: &Command) -> Option<Reason> {
+    match command {
+        Command::Declare { hold: true, .. } => Some(Reason::HoldCursor),
+        Command::Prepare(_) => Some(Reason::Prepare),
+        Command::Load => Some(Reason::Load),
+        _ => None,
+    }
+}
 
 impl Session {
     /// Follows other settings about pins, for statements from now on.
@@ -85,12 +109,7 @@ impl Session {
     fn reasons(&self, statements: &[Parsed], effects: Effects, text: &[u8]) -> Vec<Reason> {
         let mut reasons = self.of_effects(effects, text);
         for statement in statements {
-            reasons.extend(match &statement.command {
-                Command::Declare { hold: true, .. } => Some(Reason::HoldCursor),
-                Command::Prepare(_) => Some(Reason::Prepare),
-                Command::Load => Some(Reason::Load),
-                _ => None,
-            });
+            reasons.extend(of_command(&statement.command));
             if let Command::Execute { name, .. } = &statement.command
                 && let Some(named) = self.statements.get(name.as_bytes())
             {

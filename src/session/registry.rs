@@ -25,7 +25,7 @@ pub struct Statement {
     /// What its text means besides its letters; 0 for one that is not shared.
     scope: u64,
     /// What was known of the database when it was analysed.
-    catalog: u64,
+    known: Moment,
     /// The name it has on every server.
     pub server_name: Box<str>,
     /// Its text.
@@ -42,11 +42,33 @@ pub struct Statement {
     accepted: AtomicBool,
     /// The body of the `ParameterDescription` that clients were given: as `types`, with those that the server has inferred.
     described: OnceLock<Box<[u8]>>,
+    /// The columns of the result that clients were told of (`protocol::columns::shape`).
+    columns: OnceLock<u64>,
+    /// With which definitions a server was last asked whether it would give the same columns.
+    looked: AtomicU64,
+    /// Whether it would not.
+    changed: AtomicBool,
+}
+
+/// How things stood in the database when a statement was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// What was known of it.
+    catalog: u64,
+    /// Its definitions.
+    objects: u64,
+}
+
+impl Moment {
+    /// Now.
+    pub const fn of(outlook: &Outlook<'_>) -> Self {
+        Self { catalog: outlook.catalog.seed(), objects: outlook.objects }
+    }
 }
 
 impl Statement {
     /// A statement of one client, which has been given the number `id`.
-    pub fn new(id: u64, text: &[u8], types: &[u8], analysis: Analysis, catalog: u64) -> Self {
+    pub fn new(id: u64, text: &[u8], types: &[u8], analysis: Analysis, known: Moment) -> Self {
         let concerns = analysis.effects.has(Effects::COMMANDS);
         let parsed = if concerns { command::parse(text).into_iter().next() } else { None };
         let hint = hint::parse(text);
@@ -54,7 +76,7 @@ impl Statement {
         Self {
             id,
             scope: 0,
-            catalog,
+            known,
             server_name,
             text: text.into(),
             types: types.into(),
@@ -63,12 +85,15 @@ impl Statement {
             parsed,
             accepted,
             described: OnceLock::new(),
+            columns: OnceLock::new(),
+            looked: AtomicU64::new(known.objects),
+            changed: AtomicBool::new(false),
         }
     }
 
     /// What the text says; asks again when more is known of the database than when it was last asked.
     pub fn analysis(&self, outlook: &Outlook<'_>) -> Analysis {
-        if outlook.catalog.seed() == self.catalog { self.analysis } else { outlook.analyse(&self.text) }
+        if outlook.catalog.seed() == self.known.catalog { self.analysis } else { outlook.analyse(&self.text) }
     }
 
     /// Whether it is what `parse` would make.
@@ -83,7 +108,7 @@ impl Statement {
 
     /// Whether the session must know when it runs.
     pub fn concerns_session(&self) -> bool {
-        self.parsed.is_some() || self.analysis.effects != Effects::default()
+        self.parsed.is_some() || self.analysis.effects.concern_session()
     }
 
     /// Whether some server has accepted it.
@@ -100,6 +125,33 @@ impl Statement {
     /// Clients are told the types of its parameters, by the body of a `ParameterDescription`.
     pub fn described(&self, parameters: &[u8]) {
         self.described.get_or_init(|| parameters.into());
+    }
+
+    /// Clients are told what its result looks like.
+    pub fn showed(&self, shape: u64) {
+        self.columns.get_or_init(|| shape);
+    }
+
+    /// Whether some client was told.
+    pub fn is_shown(&self) -> bool {
+        self.columns.get().is_some()
+    }
+
+    /// Whether a server that prepared it with these definitions might give another result than clients were told of, for
+    /// all that is known.
+    pub fn may_have_changed(&self, objects: u64) -> bool {
+        self.is_shown() && self.looked.load(Ordering::Relaxed) != objects
+    }
+
+    /// A server that prepares it with these definitions gives this result.
+    pub fn looked_at(&self, objects: u64, shape: u64) {
+        self.changed.store(self.columns.get().is_some_and(|told| *told != shape), Ordering::Relaxed);
+        self.looked.store(objects, Ordering::Relaxed);
+    }
+
+    /// Whether a server that has not prepared it gives another result than clients were told of.
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
     }
 
     /// A server has accepted it.
@@ -153,22 +205,20 @@ impl Registry {
 
     /// The one statement with this text and these types in `scope`; `outlook` is asked only for a new one.
     pub fn intern(&self, scope: u64, text: &[u8], types: &[u8], outlook: &Outlook<'_>) -> Arc<Statement> {
-        self.one(scope, text, types, |id| {
-            Statement::new(id, text, types, outlook.analyse(text), outlook.catalog.seed())
-        })
+        self.one(scope, text, types, |id| Statement::new(id, text, types, outlook.analyse(text), Moment::of(outlook)))
     }
 
     /// The statement that stands for the text of one that is retired.
     pub fn renewed(&self, retired: &Statement) -> Arc<Statement> {
-        let Statement { scope, text, types, analysis, catalog, .. } = retired;
-        let new = |id| Statement::new(id, text, types, *analysis, *catalog);
+        let Statement { scope, text, types, analysis, known, .. } = retired;
+        let new = |id| Statement::new(id, text, types, *analysis, *known);
         if *scope == 0 { Arc::new(new(self.fresh_id())) } else { self.one(*scope, text, types, new) }
     }
 
     /// The same for one client, which may have been told the types of its parameters.
     pub fn renewed_as_described(&self, retired: &Statement) -> Arc<Statement> {
-        let Statement { text, analysis, catalog, .. } = retired;
-        Arc::new(Statement::new(self.fresh_id(), text, retired.parameter_types(), *analysis, *catalog))
+        let Statement { text, analysis, known, .. } = retired;
+        Arc::new(Statement::new(self.fresh_id(), text, retired.parameter_types(), *analysis, *known))
     }
 
     fn one(&self, scope: u64, text: &[u8], types: &[u8], new: impl FnOnce(u64) -> Statement) -> Arc<Statement> {

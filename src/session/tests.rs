@@ -10,7 +10,7 @@ use super::pins::{Cause, Pins, Reason, Refusal, Scrub};
 use super::registry::Registry;
 use super::scope::Outlook;
 use super::settings::Difference;
-use super::{Batch, Held, Intent, Note, Plan, Session, Standing, Tx, Work};
+use super::{Batch, Held, Intent, Note, Plan, Session, Standing, Tx};
 use crate::auth::Users;
 use crate::auth::method::{Step, begin};
 use crate::config::model::{AuthMethod, User};
@@ -82,7 +82,7 @@ impl Pair {
         let intent = self.session.observe(batch, &mut plan, &outlook);
         match intent {
             Intent::Answer(bytes) => return Ok(bytes.to_vec()),
-            Intent::Run { work: Work::Read(_) | Work::Write(_) | Work::Transaction, .. } => {}
+            Intent::Run { .. } => {}
         }
         self.standing = Standing::Attached;
         let mut out = Outbox::default();

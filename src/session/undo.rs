@@ -128,7 +128,7 @@ impl Session {
                 self.may_have_locked(effects, fate);
             }
             Note::Query { effects, .. } => self.may_have_locked(effects, fate),
-            Note::Bound(_) | Note::Begin | Note::Refused(_) | Note::Bringing | Note::Brought => {}
+            Note::Bound(_) | Note::Shown(_) | Note::Begin | Note::Refused(_) | Note::Bringing | Note::Brought => {}
         }
     }
 

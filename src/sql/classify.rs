@@ -60,7 +60,7 @@ fn nests(token: &Token) -> bool {
 pub(super) fn analyse(text: &[u8], fingerprint: u64, catalog: &Catalog) -> Analysis {
     let effects = effects::of(text).with(catalog.hidden().effects(text));
     match class(text, catalog) {
-        Ok(()) if effects == Effects::default() => Analysis::read(fingerprint),
+        Ok(()) if !effects.concern_session() => Analysis::read(effects, fingerprint),
         // Whatever leaves something behind in the session belongs where the session is.
         Ok(()) => Analysis::write(WriteReason::Session, effects, fingerprint),
         Err(stop) => Analysis::write(stop.reason, effects, fingerprint),
@@ -75,7 +75,7 @@ pub fn culprit(text: &[u8], catalog: &Catalog) -> Option<String> {
 
 /// Whether a definition in the catalog only reads.
 pub(super) fn is_plain_read(text: &str, catalog: &Catalog) -> bool {
-    effects::of(text.as_bytes()) == Effects::default() && class(text.as_bytes(), catalog).is_ok()
+    !effects::of(text.as_bytes()).concern_session() && class(text.as_bytes(), catalog).is_ok()
 }
 
 fn class(text: &[u8], catalog: &Catalog) -> Result<(), Stop> {
@@ -117,8 +117,8 @@ fn read(statement: &Statement, catalog: &Catalog) -> Result<(), Stop> {
 }
 
 impl Analysis {
-    const fn read(fingerprint: u64) -> Self {
-        Self { class: Class::Read, effects: Effects(0), fingerprint, proven: true }
+    const fn read(effects: Effects, fingerprint: u64) -> Self {
+        Self { class: Class::Read, effects, fingerprint, proven: true }
     }
 }
 

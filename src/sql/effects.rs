@@ -8,7 +8,7 @@ use super::scan::Token;
 use super::split::{Cursor, statements};
 
 /// Calls that leave something behind in the session, or ask what is there.
-const CALLS: [(&str, Effects); 11] = [
+const CALLS: [(&str, Effects); 14] = [
     ("pg_advisory_lock", Effects::ADVISORY_LOCK),
     ("pg_advisory_lock_shared", Effects::ADVISORY_LOCK),
     ("pg_try_advisory_lock", Effects::ADVISORY_LOCK),
@@ -20,7 +20,13 @@ const CALLS: [(&str, Effects); 11] = [
     ("currval", Effects::SEQUENCES),
     ("lastval", Effects::SEQUENCES),
     ("pg_listening_channels", Effects::CHANNELS),
+    ("now", Effects::NOW),
+    ("transaction_timestamp", Effects::NOW),
+    ("age", Effects::NOW),
 ];
+
+/// Words that are calls by themselves.
+const CLOCKS: [&str; 5] = ["current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"];
 
 /// The effects of all statements of `text`.
 pub(super) fn of(text: &[u8]) -> Effects {
@@ -44,6 +50,9 @@ fn of_statement(text: &[u8], tokens: &[Token]) -> Effects {
     for pair in tokens.windows(2) {
         let [token, next] = pair else { continue };
         effects = effects.with(of_pair(text, token, next));
+    }
+    if tokens.iter().any(|token| CLOCKS.iter().any(|word| token.is_word(text, word))) {
+        effects = effects.with(Effects::NOW);
     }
     if tokens.first().is_some_and(|first| first.is_word(text, "do")) {
         let code = tokens.iter().filter_map(|token| token.string(text));
@@ -111,6 +120,12 @@ fn first_word(text: &[u8], tokens: &[Token]) -> Effects {
     if is("discard") {
         return Effects::COMMANDS.with(Effects::DROP).with(Effects::ADVISORY_UNLOCK);
     }
+    let words = |words: [&str; 2]| {
+        words.iter().zip([1, 3]).all(|(word, at)| tokens.get(at).is_some_and(|token| token.is_name(text, word)))
+    };
+    if is("show") && words(["howdah", "last_lsn"]) {
+        return Effects::LAST_LSN;
+    }
     if is("listen") {
         return Effects::COMMANDS.with(Effects::LISTEN);
     }
@@ -130,6 +145,11 @@ mod tests {
             ("select 1", none),
             ("select 'create temp table'", none),
             ("begin", Effects::COMMANDS),
+            ("show Howdah.last_lsn", Effects::LAST_LSN),
+            ("show howdah.min_lsn", Effects::COMMANDS),
+            ("select now(), 'x'::regtype", Effects::NOW),
+            ("select Current_Date", Effects::NOW),
+            ("select \"current_date\", now", none),
             ("select 1; set a = 1", Effects::COMMANDS),
             ("create temp table t()", Effects::DDL.with(Effects::TEMPORARY)),
             (

@@ -45,8 +45,8 @@ impl Consistency {
         match text.trim().to_ascii_lowercase().as_str() {
             "eventual" => Some(Self::Eventual),
             "session" => Some(Self::Session),
-            "database" => Some(Self::Database),
-            "strong" => Some(Self::Strong),
+            "database" | "global" => Some(Self::Database),
+            "strong" | "strict" => Some(Self::Strong),
             _ => None,
         }
     }
@@ -63,6 +63,8 @@ pub struct Hint {
     pub max_lag: Option<Duration>,
     /// What must have been replayed.
     pub min_lsn: Option<Lsn>,
+    /// Whose writes it must see (`routing.scope`).
+    pub scope: Option<Box<str>>,
 }
 
 /// The hint in the comments at the beginning of `text`; `None` when there is none.
@@ -93,6 +95,7 @@ fn order(comment: &str) -> Option<Hint> {
             Some(("consistency", value)) => hint.consistency = Consistency::parse(value),
             Some(("max_lag", value)) => hint.max_lag = duration(value),
             Some(("min_lsn", value)) => hint.min_lsn = value.parse().ok(),
+            Some(("scope", value)) => hint.scope = Some(value.into()),
             _ => hint.route = Route::parse(word).or(hint.route),
         }
     }
@@ -137,7 +140,7 @@ mod tests {
         ] {
             assert_eq!(parse(text.as_bytes()), expected, "{text}");
         }
-        let all = parse(b"/* howdah: replica, consistency=eventual max_lag=5s,min_lsn=1/2A */");
+        let all = parse(b"/* howdah: replica, consistency=eventual max_lag=5s,min_lsn=1/2A scope=cart-7 */");
         assert_eq!(
             all,
             Some(Hint {
@@ -145,6 +148,7 @@ mod tests {
                 consistency: Some(Consistency::Eventual),
                 max_lag: Some(Duration::from_secs(5)),
                 min_lsn: Some(Lsn(0x1_0000_002A)),
+                scope: Some("cart-7".into()),
             })
         );
     }

@@ -101,6 +101,10 @@ impl Effects {
     pub const LISTEN: Self = Self(1 << 11);
     /// Asks which channels the session listens to (`pg_listening_channels`).
     pub const CHANNELS: Self = Self(1 << 12);
+    /// Asks how far what the session has written and seen reaches (`SHOW howdah.last_lsn`).
+    pub const LAST_LSN: Self = Self(1 << 13);
+    /// Asks when its transaction began (`now()`, `CURRENT_DATE`, …). A read may.
+    pub const NOW: Self = Self(1 << 14);
 
     /// Both sets together.
     #[must_use]
@@ -114,6 +118,12 @@ impl Effects {
         Self(self.0 & other.0)
     }
 
+    /// Whether the session must know of any of it.
+    #[must_use]
+    pub const fn concern_session(self) -> bool {
+        self.without(Self::NOW).0 != 0
+    }
+
     /// This set but for what is in `other`.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
@@ -125,6 +135,12 @@ impl Effects {
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
+}
+
+/// What the words of `text` themselves say that it does, whatever the code that it calls may do besides.
+#[must_use]
+pub fn own(text: &[u8]) -> Effects {
+    effects::of(text)
 }
 
 /// What the words of `text` themselves say that it leaves behind when its transaction is over, whatever the code that it

@@ -13,6 +13,9 @@ pub struct Needs {
     pub min_lsn: Lsn,
     /// Everything that an earlier read of the same scope saw.
     pub seen: Option<Seen>,
+    /// Whether the primary, if it is one of several that take reads, should not be taken only because nobody has asked
+    /// yet what the others would need.
+    pub anywhere: bool,
 }
 
 /// Where a scope has read, for reads that must not go back in time.
@@ -21,7 +24,7 @@ pub struct Needs {
 /// primary had written when the read was over, which is what `round` covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The replica that answered.
+    /// The node that answered.
     pub node: usize,
     /// Its incarnation at that time.
     pub incarnation: u64,
@@ -29,9 +32,19 @@ pub struct Seen {
     pub round: u64,
 }
 
+impl Seen {
+    /// The node of what several nodes showed.
+    pub const NOWHERE: usize = usize::MAX;
+
+    /// Whether `other` is of the same node, and that has not been away since.
+    pub const fn is_of(&self, other: &Self) -> bool {
+        self.node == other.node && self.incarnation == other.incarnation
+    }
+}
+
 impl Needs {
     /// Nothing beyond the bound on the age.
-    pub const NONE: Self = Self { round: 0, min_lsn: Lsn(0), seen: None };
+    pub const NONE: Self = Self { round: 0, min_lsn: Lsn(0), seen: None, anywhere: false };
 }
 
 /// How fresh a replica must be, at one moment: the needs of one read and the bound on its age.

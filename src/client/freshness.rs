@@ -1,0 +1,103 @@
+//! What a client's reads must have seen: what it orders, whose writes it shares, and where it says how far it is.
+
+use std::time::Instant;
+
+use super::answer::Wrote;
+use super::attach::{AttachError, Orders};
+use super::task::Client;
+use crate::cluster::{Cluster, Scope, SessionClock, WriteClock};
+use crate::config::model::{self, Routing};
+use crate::protocol::error::Report;
+use crate::protocol::sqlstate::SqlState;
+use crate::protocol::tag::TransactionStatus;
+use crate::router::view::needs::Needs;
+use crate::session::settings::Value;
+use crate::sql::hint::{self, Hint};
+
+/// Where a batch runs, for the clocks that later reads go by.
+#[derive(Debug)]
+pub(super) struct Witness<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) database: &'a WriteClock,
+    pub(super) clock: &'a mut SessionClock,
+    pub(super) node: usize,
+    pub(super) incarnation: u64,
+    /// What it may have changed.
+    pub(super) wrote: Wrote,
+}
+
+impl Witness<'_> {
+    /// The client is about to be told.
+    pub(super) fn acknowledge(&mut self) {
+        if self.wrote == Wrote::Perhaps {
+            self.cluster.wrote(self.database, self.clock);
+        } else {
+            self.cluster.read_from(self.node, self.incarnation, self.clock);
+        }
+    }
+}
+
+impl Client {
+    /// What SET `howdah.…` has ordered.
+    pub(super) fn setting_hint(&self) -> Hint {
+        let settings = self.session.settings();
+        if !settings.has_any("howdah.") {
+            return Hint::default();
+        }
+        let text = |name: &str| settings.get(name).map(Value::text);
+        Hint {
+            route: text("howdah.route").and_then(hint::Route::parse),
+            consistency: text("howdah.consistency").and_then(hint::Consistency::parse),
+            max_lag: text("howdah.max_lag").and_then(hint::duration),
+            min_lsn: text("howdah.min_lsn").and_then(|text| text.parse().ok()),
+            scope: text(SCOPE).map(Into::into),
+        }
+    }
+
+    /// Has the client share the scope that is ordered for its batch, by `hint` before its setting. A transaction keeps
+    /// the one that it began with.
+    pub(super) fn share(&mut self, hint: Option<&Hint>) {
+        let ordered = hint.and_then(|hint| hint.scope.as_deref());
+        let by_user = self.destination.routing.scope == model::Scope::User;
+        let settings = self.session.settings();
+        if ordered.is_none() && !by_user && self.clock.scope().is_none() && !settings.has_any("howdah.") {
+            return;
+        }
+        let set = || settings.get(SCOPE).map(Value::text).filter(|key| !key.is_empty());
+        let scope = match ordered.or_else(set) {
+            Some(key) => Some(Scope::Key(key.into())),
+            None if self.session.status() != TransactionStatus::Idle => return,
+            None => by_user.then(|| Scope::User(self.info.user.clone())),
+        };
+        self.served.cluster.share(&mut self.clock, scope);
+    }
+
+    pub(super) fn needs(&mut self, routing: &Routing, orders: &Orders) -> Needs {
+        self.served.cluster.needs(routing.consistency, &self.database_clock, &mut self.clock, orders.min_lsn())
+    }
+
+    /// Sets `howdah.last_lsn` for the batch that shows it.
+    pub(super) async fn tell_position(&mut self) -> Result<(), AttachError> {
+        if self.session.status() != TransactionStatus::Idle {
+            return Ok(());
+        }
+        let until = Instant::now() + self.served.hold;
+        let Ok(lsn) = self.served.cluster.position(&mut self.clock, until).await else {
+            let words = "howdah.last_lsn is not known, because the primary did not say where its WAL ends";
+            let hint = format!("clusters.{}.hold says for how long it is waited for.", self.destination.cluster);
+            return Err(AttachError::Report(Report::error(SqlState::CANNOT_CONNECT_NOW, words).hint(hint)));
+        };
+        self.session.tell(LAST_LSN, &lsn.to_string());
+        Ok(())
+    }
+
+    /// What was told for one batch is no setting of the client's.
+    pub(super) fn position_told(&mut self) {
+        self.session.told(LAST_LSN);
+    }
+}
+
+/// The setting that names a scope.
+const SCOPE: &str = "howdah.scope";
+/// The setting that says what another process has to wait for.
+const LAST_LSN: &str = "howdah.last_lsn";
