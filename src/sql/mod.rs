@@ -12,7 +12,7 @@ mod effects;
 mod functions;
 pub mod hidden;
 pub mod hint;
-mod normal;
+pub mod normal;
 pub mod scan;
 mod split;
 mod walk;

@@ -92,7 +92,8 @@ const fn is_comment(first: u8, second: u8) -> bool {
 }
 
 /// The normal form itself; `None` when the text is not UTF-8 outside its literals and comments.
-pub(super) fn text(source: &[u8]) -> Option<String> {
+#[must_use]
+pub fn text(source: &[u8]) -> Option<String> {
     let mut bytes = Vec::with_capacity(source.len() + source.len() / 4);
     write(source, &mut bytes);
     String::from_utf8(bytes).ok()
