@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 
 use super::catalog::Catalog;
-use super::{Analysis, WriteReason, classify, normal};
+use super::{Analysis, Effects, WriteReason, classify, normal};
 
 /// The cache is cut into parts, so that no lock is common to all.
 const SHARDS: usize = 16;
@@ -62,8 +62,12 @@ impl Classifier {
 
     fn analyse_shape(&self, text: &[u8], catalog: &Catalog) -> Analysis {
         let fingerprint = normal::fingerprint(text, catalog.seed());
-        if let Some(known) = self.shard(fingerprint).get(&fingerprint) {
-            return *known;
+        let known = self.shard(fingerprint).get(&fingerprint).copied();
+        if let Some(known) = known {
+            // What DO and SET leave behind is in their literals, which are no part of the shape.
+            let effects = known.effects;
+            let effects = if effects == Effects::default() { effects } else { classify::effects(text, catalog) };
+            return Analysis { effects, ..known };
         }
         let analysis = classify::analyse(text, fingerprint, catalog);
         self.shard(fingerprint).put(fingerprint, analysis);
@@ -107,6 +111,22 @@ mod tests {
         classifier.correct(first.fingerprint);
         for text in [&b"select 1"[..], b"select 3", b"SELECT /* x */ 4"] {
             assert_eq!(classifier.analyse(text, &catalog).class(), Class::Write(WriteReason::Function));
+        }
+    }
+
+    #[test]
+    fn what_literals_do_is_not_remembered_for_others_of_the_shape() {
+        let (classifier, catalog) = (Classifier::default(), Catalog::empty());
+        for text in [
+            "do $$ begin null; end $$",
+            "do $$ begin create temp table t (); end $$",
+            "do 'begin perform pg_advisory_lock(1); end'",
+            "select set_config('a.b', 'c', false)",
+            r"select set_config('a.b', E'\x41', false)",
+            "do $$ begin null; end $$",
+        ] {
+            let alone = Classifier::default().analyse(text.as_bytes(), &catalog);
+            assert_eq!(classifier.analyse(text.as_bytes(), &catalog), alone, "{text}");
         }
     }
 }

@@ -58,13 +58,18 @@ fn nests(token: &Token) -> bool {
 
 /// The analysis of a text that was not seen before.
 pub(super) fn analyse(text: &[u8], fingerprint: u64, catalog: &Catalog) -> Analysis {
-    let effects = effects::of(text).with(catalog.hidden().effects(text));
+    let effects = effects(text, catalog);
     match class(text, catalog) {
         Ok(()) if !effects.concern_session() => Analysis::read(effects, fingerprint),
         // Whatever leaves something behind in the session belongs where the session is.
         Ok(()) => Analysis::write(WriteReason::Session, effects, fingerprint),
         Err(stop) => Analysis::write(stop.reason, effects, fingerprint),
     }
+}
+
+/// What a text leaves behind in the session, by its own words and through the functions and triggers that it sets off.
+pub(super) fn effects(text: &[u8], catalog: &Catalog) -> Effects {
+    effects::of(text).with(catalog.hidden().effects(text))
 }
 
 /// The function, relation or operator because of which `text` is not a read, if it is one of these.
