@@ -39,12 +39,14 @@ pub(super) enum Trust {
     Doubtful,
 }
 
-/// Where relations that applications read come from, in queries.
+/// Where relations that applications read come from, in queries. Of the system's own its tables, which every node has as the primary
+/// has them; its views show the node they are read on.
 macro_rules! relations {
     () => {
         "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') \
-         AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'"
+         AND (n.nspname <> 'pg_catalog' OR c.relkind = 'r') AND n.nspname <> 'information_schema' \
+         AND n.nspname NOT LIKE 'pg\\_t%'"
     };
 }
 
@@ -247,6 +249,7 @@ pub(super) mod tests {
             ["public", "worse", "v", "p", " SELECT bad.n FROM bad;", "-"],
             ["public", "secret", "r", "p", "-", "(writes(x) = 1)"],
             ["public", "guarded", "r", "p", "-", "(owner = CURRENT_USER)"],
+            ["pg_catalog", "pg_class", "r", "p", "-", "-"],
         ];
         let answers = [
             functions.iter().map(|values| row(values)).collect(),

@@ -171,6 +171,7 @@ mod tests {
             "select 1; select 2",
             "select * from guarded",
             "select reads(1)",
+            "select oid::regclass from pg_catalog.pg_class where pg_table_is_visible(oid)",
             "/* howdah: primary */ select x from a -- trailing",
         ];
         check(&sample(), Class::Read, &texts);
@@ -271,7 +272,7 @@ mod tests {
                 "select * from far",
                 "select * from secret",
                 "select * from unheard_of",
-                "select * from pg_catalog.pg_class",
+                "select * from pg_catalog.pg_locks",
                 "select * from pg_stat_activity",
                 "select * from information_schema.tables",
                 "copy bad to stdout",
