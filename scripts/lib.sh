@@ -41,3 +41,45 @@ install() {
         die "please install $1: no apt-get, dnf or brew here to do it"
     fi
 }
+
+# Sets PGBIN to the directory of PostgreSQL's programs, unless it is set.
+find_postgres() {
+    PGBIN=${PGBIN:-$(dirname "$(find /usr/lib/postgresql -path '*/bin/initdb' | sort -V | tail -n 1)")}
+}
+
+# Sets `sources` to the directory of PostgreSQL's sources, of the version that is installed, with its tests built below $cache.
+get_postgres() {
+    local package version
+    package=postgresql-$("$PGBIN/postgres" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
+    version=$(dpkg-query -W -f '${source:Version}' "$package") || die "$package is not a Debian package here"
+    sources=$cache/$package-$version
+    [ -e "$sources/complete" ] && return
+    say "getting and building the tests of $package $version"
+    for tool in cc make bison flex perl bzip2 xz; do
+        command -v "$tool" >/dev/null && continue
+        install "what PostgreSQL's tests are built with" "build-essential bison flex perl bzip2 xz-utils" "" ""
+        break
+    done
+    rm -rf "$sources"
+    mkdir -p "$sources/apt/lists/partial" "$sources/apt/sources"
+    # The archives that the package may have come from, asked for sources.
+    local url file
+    for url in $(apt-cache policy "$package" | sed -nE 's/^ +-?[0-9]+ (https?:[^ ]+) .*/\1/p' | sort -u); do
+        grep -lsF "$url" /etc/apt/sources.list /etc/apt/sources.list.d/* || true
+    done | sort -u | while read -r file; do
+        sed -E 's/^Types:.*/Types: deb-src/; s/^deb /deb-src /' "$file" >"$sources/apt/sources/${file##*/}"
+    done
+    local options=(-qq -o "Dir::Etc::sourcelist=/dev/null" -o "Dir::Etc::sourceparts=$sources/apt/sources"
+        -o "Dir::State::lists=$sources/apt/lists" -o "Dir::Cache=$sources/apt" -o "APT::Sandbox::User=$(id -un)")
+    apt-get "${options[@]}" update >&2
+    (cd "$sources/apt" && apt-get "${options[@]}" source --download-only "$package=$version" >&2)
+    tar -xf "$sources"/apt/*.orig.tar.* -C "$sources" --strip-components=1
+    (
+        cd "$sources"
+        ./configure --without-readline --without-zlib --without-icu CFLAGS=-O1
+        make -C src/test/regress
+        make -C contrib/spi
+        make -C src/test/modules/libpq_pipeline
+    ) >"$sources/build.log" 2>&1 || die "the build failed: $sources/build.log"
+    touch "$sources/complete"
+}
