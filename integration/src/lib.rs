@@ -27,6 +27,7 @@
 
 pub mod binaries;
 pub mod cluster;
+pub mod consistency;
 pub mod evidence;
 pub mod guard;
 pub mod howdah;

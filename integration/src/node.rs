@@ -169,6 +169,14 @@ impl Node {
         self.data.with_extension("log")
     }
 
+    /// The postmaster and all its children.
+    pub fn processes(&self) -> Vec<u32> {
+        let postmaster = self.postmaster();
+        let mut all = vec![postmaster];
+        all.extend(children(postmaster));
+        all
+    }
+
     fn postmaster(&self) -> u32 {
         let process = self.process.lock().expect("not poisoned");
         process.as_ref().unwrap_or_else(|| panic!("{} is not running", self.name)).id()

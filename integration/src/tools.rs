@@ -204,10 +204,11 @@ pub fn source_directory() -> &'static Path {
 
 /// `target/debug` or the like: where cargo put the binaries of this build.
 pub fn profile_directory() -> PathBuf {
-    // …/target/debug/deps/psql-0123456789abcdef
+    // …/target/debug/deps/psql-0123456789abcdef, …/target/debug/consistency
     let executable = std::env::current_exe().expect("known on Linux");
-    let directory = executable.parent().and_then(Path::parent);
-    directory.expect("cargo runs tests from target/<profile>/deps").to_owned()
+    let directory = executable.parent().expect("a file is in a directory");
+    let above = directory.parent().filter(|_| directory.ends_with("deps"));
+    above.unwrap_or(directory).to_owned()
 }
 
 /// Where downloaded packages and templates are kept between runs.

@@ -1,0 +1,150 @@
+//! One run: a cluster, Howdah, clients and faults, and what came of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::check::{Level, Violation, check};
+use super::history::{Act, Event, Outcome, Role};
+use super::nemesis::{Fault, Nemesis};
+use super::workload::{self, Chance, Ground, Habit, OBJECTS};
+use crate::cluster::TestCluster;
+use crate::howdah::Howdah;
+use crate::session::{Login, eventually, rows};
+
+/// What is to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// What Howdah is configured to promise.
+    pub configured: Level,
+    /// What it is held to.
+    pub promised: Level,
+    /// For how long.
+    pub lasts: Duration,
+    /// Clients through Howdah.
+    pub clients: usize,
+    /// What happens meanwhile, in turn.
+    pub faults: &'a [Fault],
+    /// How long a fault lasts at most.
+    pub longest: Duration,
+    /// Where all chance comes from.
+    pub seed: u64,
+}
+
+/// `routing.max_lag` of a run.
+const MAX_LAG: Duration = Duration::from_secs(1);
+/// Writers that go past Howdah.
+const DIRECT: usize = 2;
+/// How many of a hundred reads replicas must have answered for a run to prove anything.
+const LEAST_SHARE: usize = 10;
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Findings {
+    /// What happened.
+    pub history: Vec<Event>,
+    /// The faults, in their order.
+    pub faults: Vec<Fault>,
+    /// What was not kept of what was promised.
+    pub violations: Vec<Violation>,
+}
+
+impl Plan<'_> {
+    /// Runs it on a cluster of its own.
+    pub async fn run(&self) -> Findings {
+        let cluster = TestCluster::start().await;
+        let max_lag = format!("{}ms", MAX_LAG.as_millis());
+        let overrides = [
+            ("routing.consistency", self.configured.as_str()),
+            ("routing.max_lag", max_lag.as_str()),
+            ("routing.wait", "50ms"),
+            ("clusters.main.monitor.interval", "500ms"),
+            ("pool.audit", "100"),
+            ("workers", "2"),
+        ];
+        let howdah = Howdah::start(&cluster, &overrides).await;
+        prepare(&howdah).await;
+        let ground = Ground::new(howdah.port, cluster.primary().port, self.lasts);
+        let chance = |salt: usize| Chance(self.seed.wrapping_mul(1000).wrapping_add(salt as u64));
+        let habits = (0..self.clients).map(Habit::of).chain([Habit::DIRECT; DIRECT]);
+        let clients = habits.enumerate().map(|(index, habit)| workload::client(&ground, habit, chance(index)));
+        let nemesis = Nemesis {
+            cluster: &cluster,
+            ground: &ground,
+            faults: self.faults,
+            longest: self.longest,
+            chance: chance(usize::MAX),
+        };
+        let (_, faults) = futures_util::future::join(futures_util::future::join_all(clients), nemesis.strike()).await;
+        let history = std::mem::take(&mut *ground.history.lock().expect("not poisoned"));
+        let max_lag = u64::try_from(MAX_LAG.as_nanos()).expect("a second");
+        let violations = check(&history, self.promised, max_lag);
+        Findings { history, faults, violations }
+    }
+}
+
+/// Makes the tables, and waits until reads of them go to replicas.
+async fn prepare(howdah: &Howdah) {
+    let client = Login::app(howdah.port).connect().await.expect("the application may log in");
+    rows(&client, OBJECTS).await.expect("tables are made");
+    let sql = "SELECT served_by() FROM register RIGHT JOIN (VALUES (1)) one ON true";
+    eventually("replicas answer", Duration::from_secs(20), async || {
+        rows(&client, sql).await.is_ok_and(|answer| answer[0][0].as_deref().is_some_and(|who| who.ends_with("true")))
+    })
+    .await;
+}
+
+impl Findings {
+    /// What the run showed, in lines; the first violations with the events that show them.
+    pub fn tell(&self) -> String {
+        const SHOWN: usize = 8;
+        let mut text = format!("{} operations; faults: {:?}\n", self.history.len(), count(self.faults.iter()));
+        text += &format!("  writes: {:?}\n", count(self.history.iter().filter_map(outcome)));
+        text += &format!("  reads: {:?}\n", count(self.history.iter().filter_map(|event| Some(event.read()?.role))));
+        let slowest = self.history.iter().map(|event| (event.returned - event.called) / 1_000_000).max();
+        text += &format!("  slowest: {} ms\n", slowest.unwrap_or(0));
+        text += &format!("  violations: {}\n", self.violations.len());
+        for violation in self.violations.iter().take(SHOWN) {
+            text += &format!("  {}\n", violation.tell(&self.history));
+        }
+        text
+    }
+
+    /// Why the run proves nothing, if it does not.
+    pub fn idle(&self) -> Option<&'static str> {
+        let reads = || self.history.iter().filter_map(Event::read);
+        let by_replicas = reads().filter(|read| read.role == Role::Replica).count();
+        let nodes = count(reads().filter(|read| read.role == Role::Replica).map(|read| &read.node));
+        let writes = self.history.iter().filter_map(outcome).filter(|outcome| *outcome == "done").count();
+        if self.faults.is_empty() {
+            Some("no fault happened")
+        } else if by_replicas * 100 < reads().count() * LEAST_SHARE || nodes.len() < 2 {
+            Some("replicas answered too few reads")
+        } else if writes < 100 {
+            Some("too little was written")
+        } else {
+            None
+        }
+    }
+
+    /// How many faults of each kind, for telling.
+    pub fn kinds(&self) -> usize {
+        count(self.faults.iter()).len()
+    }
+}
+
+fn outcome(event: &Event) -> Option<&'static str> {
+    match event.act {
+        Act::Write(_, Outcome::Done(_)) => Some("done"),
+        Act::Write(_, Outcome::Failed) => Some("failed"),
+        Act::Write(_, Outcome::Unknown) => Some("unknown"),
+        Act::Read(_) => None,
+    }
+}
+
+fn count<T: std::fmt::Debug>(items: impl Iterator<Item = T>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for item in items {
+        *counts.entry(format!("{item:?}")).or_insert(0) += 1;
+    }
+    counts
+}
