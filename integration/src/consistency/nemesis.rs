@@ -7,6 +7,10 @@ use std::time::Duration;
 use super::workload::{Chance, Ground};
 use crate::cluster::TestCluster;
 use crate::node::{Node, Shutdown, signal};
+use crate::session::eventually;
+
+/// After so many operations the first fault may come.
+const AT_WORK: usize = 200;
 
 /// A fault. None of them loses what was acknowledged: a commit that PostgreSQL loses is no stale read of Howdah's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,11 @@ impl Nemesis<'_> {
     pub async fn strike(mut self) -> Vec<Fault> {
         let mut done = Vec::new();
         let mut primary = 0;
+        // Clients need a moment until all of them have logged in.
+        eventually("clients are at work", Duration::from_secs(30), async || {
+            self.ground.history.lock().expect("not poisoned").len() >= AT_WORK
+        })
+        .await;
         for fault in self.faults.iter().cycle() {
             self.pause(4).await;
             if !self.ground.goes_on() {
@@ -67,6 +76,7 @@ impl Nemesis<'_> {
             primary = self.commit(*fault, primary).await;
             self.cluster.streaming(&self.cluster.nodes()[primary], 2).await;
             done.push(*fault);
+            self.ground.struck.store(done.len() >= self.faults.len(), Ordering::SeqCst);
         }
         done
     }

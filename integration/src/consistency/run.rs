@@ -15,9 +15,7 @@ use crate::session::{Login, eventually, rows};
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
     /// What Howdah is configured to promise.
-    pub configured: Level,
-    /// What it is held to.
-    pub promised: Level,
+    pub level: Level,
     /// For how long.
     pub lasts: Duration,
     /// Clients through Howdah.
@@ -30,7 +28,7 @@ pub struct Plan<'a> {
     pub seed: u64,
 }
 
-/// `routing.max_lag` of a run.
+/// `routing.max_lag` of all runs.
 const MAX_LAG: Duration = Duration::from_secs(1);
 /// Writers that go past Howdah.
 const DIRECT: usize = 2;
@@ -44,8 +42,6 @@ pub struct Findings {
     pub history: Vec<Event>,
     /// The faults, in their order.
     pub faults: Vec<Fault>,
-    /// What was not kept of what was promised.
-    pub violations: Vec<Violation>,
 }
 
 impl Plan<'_> {
@@ -54,7 +50,7 @@ impl Plan<'_> {
         let cluster = TestCluster::start().await;
         let max_lag = format!("{}ms", MAX_LAG.as_millis());
         let overrides = [
-            ("routing.consistency", self.configured.as_str()),
+            ("routing.consistency", self.level.as_str()),
             ("routing.max_lag", max_lag.as_str()),
             ("routing.wait", "50ms"),
             ("clusters.main.monitor.interval", "500ms"),
@@ -76,9 +72,7 @@ impl Plan<'_> {
         };
         let (_, faults) = futures_util::future::join(futures_util::future::join_all(clients), nemesis.strike()).await;
         let history = std::mem::take(&mut *ground.history.lock().expect("not poisoned"));
-        let max_lag = u64::try_from(MAX_LAG.as_nanos()).expect("a second");
-        let violations = check(&history, self.promised, max_lag);
-        Findings { history, faults, violations }
+        Findings { history, faults }
     }
 }
 
@@ -94,16 +88,21 @@ async fn prepare(howdah: &Howdah) {
 }
 
 impl Findings {
-    /// What the run showed, in lines; the first violations with the events that show them.
-    pub fn tell(&self) -> String {
+    /// What was not kept of what `level` promises.
+    pub fn violations(&self, level: Level) -> Vec<Violation> {
+        check(&self.history, level, u64::try_from(MAX_LAG.as_nanos()).expect("a second"))
+    }
+
+    /// What the run showed, in lines; the first of `violations` with the events that show them.
+    pub fn tell(&self, violations: &[Violation]) -> String {
         const SHOWN: usize = 8;
         let mut text = format!("{} operations; faults: {:?}\n", self.history.len(), count(self.faults.iter()));
         text += &format!("  writes: {:?}\n", count(self.history.iter().filter_map(outcome)));
         text += &format!("  reads: {:?}\n", count(self.history.iter().filter_map(|event| Some(event.read()?.role))));
         let slowest = self.history.iter().map(|event| (event.returned - event.called) / 1_000_000).max();
         text += &format!("  slowest: {} ms\n", slowest.unwrap_or(0));
-        text += &format!("  violations: {}\n", self.violations.len());
-        for violation in self.violations.iter().take(SHOWN) {
+        text += &format!("  violations: {}\n", violations.len());
+        for violation in violations.iter().take(SHOWN) {
             text += &format!("  {}\n", violation.tell(&self.history));
         }
         text
@@ -124,11 +123,6 @@ impl Findings {
         } else {
             None
         }
-    }
-
-    /// How many faults of each kind, for telling.
-    pub fn kinds(&self) -> usize {
-        count(self.faults.iter()).len()
     }
 }
 

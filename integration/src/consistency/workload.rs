@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::types::{ToSql, Type};
@@ -42,8 +42,10 @@ const HANGS: Duration = Duration::from_secs(45);
 pub struct Ground {
     /// When the run began.
     pub start: Instant,
-    /// When it ends.
+    /// When it ends at the earliest.
     pub end: Instant,
+    /// Whether every fault has happened; before that it does not end, however slow the machine is.
+    pub struck: AtomicBool,
     /// Howdah's port.
     pub howdah: u16,
     /// The present primary's.
@@ -62,6 +64,7 @@ impl Ground {
         Self {
             start,
             end: start + lasts,
+            struck: AtomicBool::new(false),
             howdah,
             primary: AtomicU16::new(primary),
             history: Mutex::default(),
@@ -73,7 +76,7 @@ impl Ground {
 
     /// Whether the run still goes on.
     pub fn goes_on(&self) -> bool {
-        Instant::now() < self.end
+        !self.struck.load(Ordering::SeqCst) || Instant::now() < self.end
     }
 
     fn now(&self) -> Nanos {
