@@ -1,5 +1,7 @@
 //! The long run of the freshness checker: `consistency [--level LEVEL] [--seconds N] [--clients N] [--longest MILLIS] [--seed N]
 //! [--claim LEVEL] [--expect violations]`. Ends with 1 when a promise was not kept, and when the run proves nothing.
+//!
+//! And `consistency share [--seconds N]`: how many reads replicas answer while pgbench writes.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -8,12 +10,12 @@ use std::time::Duration;
 use howdah_integration::consistency::check::Level;
 use howdah_integration::consistency::nemesis::Fault;
 use howdah_integration::consistency::run::Plan;
+use howdah_integration::consistency::share::{self, Share};
 
 type Options = HashMap<String, String>;
 
-fn options() -> Result<Options, String> {
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut options = HashMap::new();
-    let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let name = word.strip_prefix("--").ok_or_else(|| format!("{word}: an option begins with --"))?;
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
@@ -32,22 +34,34 @@ fn level(options: &Options, name: &str) -> Result<Option<Level>, String> {
     found.map(Some).ok_or_else(|| format!("--{name}: {word} is no level"))
 }
 
+/// Prints a line for each level and kind of client.
+async fn shares(options: &Options) -> Result<bool, String> {
+    let lasts = Duration::from_secs(number(options, "seconds", 20)?);
+    let told = |share: Share| {
+        #[allow(clippy::cast_precision_loss, reason = "a percentage")]
+        let percent = share.by_replicas as f64 * 100.0 / share.reads.max(1) as f64;
+        let level = share.level.as_str();
+        eprintln!("{level:9} {} % writes: {percent:5.1} % of {} reads by replicas", share.writes, share.reads);
+    };
+    share::measure(lasts, told).await;
+    Ok(true)
+}
+
 /// Whether all went as expected.
-async fn consistency() -> Result<bool, String> {
-    let options = options()?;
-    let levels = level(&options, "level")?.map_or(Level::ALL.to_vec(), |level| vec![level]);
-    let claim = level(&options, "claim")?;
+async fn checked(options: &Options) -> Result<bool, String> {
+    let levels = level(options, "level")?.map_or_else(|| Level::ALL.to_vec(), |level| vec![level]);
+    let claim = level(options, "claim")?;
     let broken = options.get("expect").is_some_and(|what| what == "violations");
     let mut well = true;
     for level in levels {
         let held_to = claim.unwrap_or(level);
         let plan = Plan {
             level,
-            lasts: Duration::from_secs(number(&options, "seconds", 600)?),
-            clients: usize::try_from(number(&options, "clients", 12)?).map_err(|error| error.to_string())?,
+            lasts: Duration::from_secs(number(options, "seconds", 600)?),
+            clients: usize::try_from(number(options, "clients", 12)?).map_err(|error| error.to_string())?,
             faults: &Fault::ALL,
-            longest: Duration::from_millis(number(&options, "longest", 3000)?),
-            seed: number(&options, "seed", u64::from(std::process::id()))?,
+            longest: Duration::from_millis(number(options, "longest", 3000)?),
+            seed: number(options, "seed", u64::from(std::process::id()))?,
         };
         eprintln!("{}, held to {}, seed {}", level.as_str(), held_to.as_str(), plan.seed);
         let findings = plan.run().await;
@@ -64,7 +78,14 @@ async fn consistency() -> Result<bool, String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match consistency().await {
+    let mut words = std::env::args().skip(1).peekable();
+    let share = words.next_if(|word| word == "share").is_some();
+    let well = match parse(words) {
+        Ok(options) if share => shares(&options).await,
+        Ok(options) => checked(&options).await,
+        Err(fault) => Err(fault),
+    };
+    match well {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(fault) => {

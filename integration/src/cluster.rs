@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::guard::Guard;
 use crate::node::Node;
 use crate::session::{Login, eventually};
-use crate::{binaries, ports, template};
+use crate::{binaries, ports, template, tools};
 
 /// A primary and two streaming replicas on loopback ports, gone when dropped.
 #[derive(Debug)]
@@ -57,6 +57,37 @@ impl TestCluster {
         let signal = standby.data().join("standby.signal");
         std::fs::write(&signal, "").expect("standby.signal is written");
         binaries::owner().take(&signal);
+    }
+
+    /// Has commits wait, from the next load of each node's settings on, until a standby has received them.
+    pub async fn synchronous(&self) {
+        for node in &self.nodes {
+            node.configure("synchronous_standby_names = 'ANY 1 (pg1, pg2, pg3)'");
+            node.query("SELECT pg_reload_conf()").await;
+        }
+    }
+
+    /// Gives `node` the replication slots that it lacks.
+    pub async fn add_slots(&self, node: &Node) {
+        for name in template::SLOTS {
+            let sql = "SELECT pg_create_physical_replication_slot(name) FROM (VALUES ('NAME')) slot (name) \
+                WHERE name NOT IN (SELECT slot_name FROM pg_replication_slots)";
+            node.query(&sql.replace("NAME", name)).await;
+        }
+    }
+
+    /// Removes the data of a node that does not run.
+    pub fn forget(&self, node: &Node) {
+        std::fs::remove_dir_all(node.data()).expect("our own directory");
+    }
+
+    /// Gives `node`, whose data is gone, a base backup of `primary`. It has no replication slots.
+    pub async fn copy(&self, node: &Node, primary: &Node) {
+        let mut command = tokio::process::Command::from(binaries::server_program("pg_basebackup"));
+        command.envs(Login::superuser(primary.port).environment());
+        command.args(["--no-sync", "--checkpoint=fast", "--wal-method=stream", "-D"]).arg(node.data());
+        tools::run(command, "", Duration::from_secs(60)).await.expect_success();
+        node.configure(&format!("port = {}\ncluster_name = '{}'", node.port, node.name));
     }
 
     /// Waits until `count` standbys stream from `primary`.

@@ -45,6 +45,8 @@ impl Level {
 pub enum Violation {
     /// Two operations were told of different values of one version: a write was lost, or two primaries took them.
     Forked(Key, Version),
+    /// One write made two versions: it was sent again.
+    Repeated(Key, Value),
     /// A read shows what nobody wrote, or what certainly was not committed.
     Phantom { read: usize },
     /// A read shows what was written only after it had returned.
@@ -78,9 +80,12 @@ type Versions = HashMap<(Key, Version), Option<usize>>;
 fn arrange(history: &[Event]) -> (Vec<Violation>, Versions) {
     let mut found = Vec::new();
     let mut values: HashMap<(Key, Version), Value> = HashMap::new();
+    let mut places: HashMap<(Key, Value), Version> = HashMap::new();
     let mut tell = |key, version, value| {
         let known = *values.entry((key, version)).or_insert(value);
-        (known != value).then_some(Violation::Forked(key, version))
+        let place = *places.entry((key, value)).or_insert(version);
+        let forked = (known != value).then_some(Violation::Forked(key, version));
+        forked.or_else(|| (place != version).then_some(Violation::Repeated(key, value)))
     };
     let mut writes: HashMap<(Key, Value), usize> = HashMap::new();
     for (index, event) in history.iter().enumerate() {
@@ -131,89 +136,91 @@ struct OfKey<'a> {
 
 impl OfKey<'_> {
     fn check(&self, level: Level, max_lag: Nanos, found: &mut Vec<Violation>) {
-        let reads = || self.reads(|_, _| true);
-        for (read, shown) in reads() {
-            if let Some(write) = self.write_of(shown.version)
+        self.future(found);
+        self.disorder(found);
+        self.stale(found, max_lag, |_| true);
+        if level == Level::Eventual {
+            return;
+        }
+        for own in self.sessions() {
+            own.stale(found, 0, |_| true);
+            own.backwards(found);
+        }
+        match level {
+            Level::Eventual | Level::Session => {}
+            Level::Database => self.stale(found, 0, |write| write.via == Via::Howdah),
+            Level::Strong => {
+                self.stale(found, 0, |_| true);
+                self.backwards(found);
+            }
+        }
+    }
+
+    /// The same of each session alone.
+    fn sessions(&self) -> impl Iterator<Item = Self> {
+        let mut sessions: HashMap<Session, Vec<usize>> = HashMap::new();
+        for &index in &self.events {
+            sessions.entry(self.history[index].session).or_default().push(index);
+        }
+        sessions.into_values().map(|events| Self {
+            events,
+            history: self.history,
+            versions: self.versions,
+            key: self.key,
+        })
+    }
+
+    /// Reads that returned before what they show was called.
+    fn future(&self, found: &mut Vec<Violation>) {
+        for (read, shown) in self.reads() {
+            let write = self.versions.get(&(self.key, shown.version)).copied().flatten();
+            if let Some(write) = write
                 && self.history[write].called > self.history[read].returned
             {
                 found.push(Violation::Future { read, write });
             }
         }
-        self.stale(found, max_lag, reads().map(|(read, _)| read), |_| true);
-        self.disorder(found);
-        if level == Level::Eventual {
-            return;
-        }
-        for session in self.sessions() {
-            let own = |event: &Event| event.session == session;
-            self.stale(found, 0, self.reads(|event, _| own(event)).map(|(read, _)| read), own);
-            self.backwards(found, own);
-        }
-        match level {
-            Level::Eventual | Level::Session => {}
-            Level::Database => {
-                let through = self.reads(|event, _| event.via == Via::Howdah);
-                self.stale(found, 0, through.map(|(read, _)| read), |write| write.via == Via::Howdah);
-            }
-            Level::Strong => {
-                self.stale(found, 0, reads().map(|(read, _)| read), |_| true);
-                self.backwards(found, |_| true);
+    }
+
+    /// Reads that miss one of those writes that had returned for `age` when they were called.
+    fn stale(&self, found: &mut Vec<Violation>, age: Nanos, which: impl Fn(&Event) -> bool) {
+        let highest = self.highest(self.done().filter(|(write, _)| which(&self.history[*write])));
+        for (read, shown) in self.reads() {
+            let before = self.history[read].called.checked_sub(age);
+            if let Some((version, write)) = before.and_then(|before| highest.before(before))
+                && shown.version < version
+            {
+                found.push(Violation::Stale { read, write });
             }
         }
     }
 
-    /// What `reads` miss of those of the writes that had returned for `age` when they were called.
-    fn stale(
-        &self,
-        found: &mut Vec<Violation>,
-        age: Nanos,
-        reads: impl Iterator<Item = usize>,
-        of_writes: impl Fn(&Event) -> bool,
-    ) {
-        let highest =
-            Highest::new(self.done(&of_writes).map(|(write, version)| (self.history[write].returned, version, write)));
-        for read in reads {
-            let event = &self.history[read];
-            let least = event.called.checked_sub(age).and_then(|before| highest.before(before));
-            match (least, event.read()) {
-                (Some((version, write)), Some(shown)) if shown.version < version => {
-                    found.push(Violation::Stale { read, write });
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Reads of those that `which` admits, that show less than an earlier one.
+    /// Reads that show less than an earlier one.
     ///
     /// A standby may show a commit moments before the primary does, which no proxy can hide (docs/routing.md). So a read
     /// that the primary answers must show what the primary itself has shown before; a write that has returned it must show anyway.
-    fn backwards(&self, found: &mut Vec<Violation>, which: impl Fn(&Event) -> bool) {
-        let shown = |of: &dyn Fn(&Read) -> bool| {
-            let reads = self.reads(|event, read| which(event) && of(read));
-            Highest::new(reads.map(|(index, read)| (self.history[index].returned, read.version, index)))
-        };
-        let anywhere = shown(&|_| true);
-        let by_primary = shown(&|read| read.role == Role::Primary);
-        for (index, read) in self.reads(|event, _| which(event)) {
-            let called = self.history[index].called;
-            let least = match read.role {
+    fn backwards(&self, found: &mut Vec<Violation>) {
+        let version = |(index, read): (usize, &Read)| (index, read.version);
+        let anywhere = self.highest(self.reads().map(version));
+        let by_primary = self.highest(self.reads().filter(|(_, read)| read.role == Role::Primary).map(version));
+        for (read, shown) in self.reads() {
+            let called = self.history[read].called;
+            let least = match shown.role {
                 Role::Replica => anywhere.before(called),
                 Role::Primary => by_primary.before(called),
             };
             if let Some((version, before)) = least
-                && read.version < version
+                && shown.version < version
             {
-                found.push(Violation::Backwards { read: index, before });
+                found.push(Violation::Backwards { read, before });
             }
         }
     }
 
     /// Writes whose order contradicts the clock.
     fn disorder(&self, found: &mut Vec<Violation>) {
-        let highest =
-            Highest::new(self.done(&|_| true).map(|(write, version)| (self.history[write].returned, version, write)));
-        for (write, version) in self.done(&|_| true) {
+        let highest = self.highest(self.done());
+        for (write, version) in self.done() {
             if let Some((later, before)) = highest.before(self.history[write].called)
                 && later > version
             {
@@ -222,27 +229,19 @@ impl OfKey<'_> {
         }
     }
 
-    fn write_of(&self, version: Version) -> Option<usize> {
-        self.versions.get(&(self.key, version)).copied().flatten()
+    fn reads(&self) -> impl Iterator<Item = (usize, &Read)> {
+        self.events.iter().filter_map(|&index| Some((index, self.history[index].read()?)))
     }
 
-    fn reads(&self, which: impl Fn(&Event, &Read) -> bool) -> impl Iterator<Item = (usize, &Read)> {
-        let reads = self.events.iter().filter_map(|&index| Some((index, self.history[index].read()?)));
-        reads.filter(move |(index, read)| which(&self.history[*index], read))
-    }
-
-    fn done(&self, which: &impl Fn(&Event) -> bool) -> impl Iterator<Item = (usize, Version)> {
+    fn done(&self) -> impl Iterator<Item = (usize, Version)> {
         self.events.iter().filter_map(|&index| match self.history[index].act {
-            Act::Write(_, Outcome::Done(version)) if which(&self.history[index]) => Some((index, version)),
+            Act::Write(_, Outcome::Done(version)) => Some((index, version)),
             _ => None,
         })
     }
 
-    fn sessions(&self) -> Vec<Session> {
-        let mut sessions: Vec<_> = self.events.iter().map(|&index| self.history[index].session).collect();
-        sessions.sort_unstable();
-        sessions.dedup();
-        sessions
+    fn highest(&self, events: impl Iterator<Item = (usize, Version)>) -> Highest {
+        Highest::new(events.map(|(index, version)| (self.history[index].returned, version, index)))
     }
 }
 
@@ -279,6 +278,7 @@ impl Violation {
         };
         match self {
             Self::Forked(key, version) => format!("version {version} of key {key} has two values"),
+            Self::Repeated(key, value) => format!("value {value} was written to key {key} twice"),
             Self::Phantom { read } => format!("a read shows what was not written{}", events(&[*read])),
             Self::Future { read, write } => format!("a read shows what came later{}", events(&[*read, *write])),
             Self::Stale { read, write } => format!("a read misses a write{}", events(&[*write, *read])),
@@ -302,5 +302,177 @@ impl fmt::Display for Event {
 }
 
 #[cfg(test)]
-#[path = "check_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    /// A history in lines: `session way called-returned key act`, where an act is `w VALUE VERSION`, `w VALUE ?` (unknown),
+    /// `w VALUE !` (failed), or `r VERSION VALUES ROLE` (`P` or `S`). Times are in nanoseconds.
+    fn history(text: &str) -> Vec<Event> {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        lines.map(event).collect()
+    }
+
+    fn event(line: &str) -> Event {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (called, returned) = words[2].split_once('-').unwrap();
+        let act = match words[4] {
+            "w" => {
+                let outcome = match words[6] {
+                    "?" => Outcome::Unknown,
+                    "!" => Outcome::Failed,
+                    version => Outcome::Done(version.parse().unwrap()),
+                };
+                Act::Write(words[5].parse().unwrap(), outcome)
+            }
+            _ => Act::Read(Read {
+                version: words[5].parse().unwrap(),
+                values: words[6].split(',').filter_map(|value| value.parse().ok()).collect(),
+                node: "n".into(),
+                role: if words[7] == "P" { Role::Primary } else { Role::Replica },
+            }),
+        };
+        Event {
+            session: words[0].parse().unwrap(),
+            via: if words[1] == "d" { Via::Direct } else { Via::Howdah },
+            called: called.parse().unwrap(),
+            returned: returned.parse().unwrap(),
+            key: words[3].parse().unwrap(),
+            act,
+        }
+    }
+
+    /// Two writes, the second by another session and one by a writer that Howdah does not know; what comes after is up to each test.
+    const WRITES: &str = "
+    1 h 10-20 7 w 100 1
+    2 h 30-40 7 w 200 2
+    3 d 50-60 7 w 300 3
+    ";
+
+    /// Judges what comes after [`WRITES`] at each level, weakest first; `max_lag` is 1000.
+    fn judge(text: &str) -> [Vec<Violation>; 4] {
+        let history = history(&format!("{WRITES}{text}"));
+        Level::ALL.map(|level| check(&history, level, 1000))
+    }
+
+    fn assert_sound(text: &str) {
+        assert_eq!(judge(text), [const { Vec::new() }; 4], "{text}");
+    }
+
+    /// The levels at which something is wrong, by their first letters; every violation must be of the kind expected.
+    fn wrong_at(text: &str, kind: impl Fn(&Violation) -> bool) -> String {
+        let found = judge(text);
+        assert!(found.iter().flatten().all(kind), "{found:?}");
+        Level::ALL
+            .iter()
+            .zip(&found)
+            .filter(|(_, found)| !found.is_empty())
+            .map(|(level, _)| &level.as_str()[..1])
+            .collect()
+    }
+
+    fn stale(violation: &Violation) -> bool {
+        matches!(violation, Violation::Stale { .. })
+    }
+
+    fn backwards(violation: &Violation) -> bool {
+        matches!(violation, Violation::Backwards { .. })
+    }
+
+    #[test]
+    fn fresh_reads_are_sound() {
+        assert_sound("4 h 70-80 7 r 3 300 S");
+        assert_sound("4 h 70-80 7 r 3 100,200,300 S");
+        assert_sound("4 h 55-80 7 r 2 200 S\n 4 h 90-95 7 r 3 300 P");
+        // Another key knows nothing of this one.
+        assert_sound("4 h 70-80 8 r 0 - S");
+    }
+
+    #[test]
+    fn a_write_that_had_returned_is_missed() {
+        assert_eq!(wrong_at("4 h 70-80 7 r 2 200 S", stale), "s");
+        assert_eq!(wrong_at("4 h 70-80 7 r 1 100 S", stale), "ds");
+        assert_eq!(wrong_at("2 h 70-80 7 r 1 100 S", stale), "sds");
+        assert_eq!(wrong_at("4 h 2000-2010 7 r 2 200 S", stale), "esds");
+        assert_eq!(wrong_at("4 h 70-80 7 r 0 - S", stale), "ds");
+    }
+
+    #[test]
+    fn a_read_while_the_write_is_under_way_may_miss_it() {
+        assert_sound("4 h 15-80 7 r 0 - S");
+        assert_sound("4 h 60-80 7 r 2 200 S");
+        assert_eq!(wrong_at("4 h 61-80 7 r 2 200 S", stale), "s");
+    }
+
+    #[test]
+    fn reads_do_not_go_back() {
+        // Another session's write under way: who has seen it goes on seeing it, everybody does where that is promised.
+        let seen = "5 h 90-400 7 w 400 4\n 4 h 100-110 7 r 4 400 S\n";
+        assert_eq!(wrong_at(&format!("{seen}4 h 120-130 7 r 3 300 S"), backwards), "sds");
+        assert_eq!(wrong_at(&format!("{seen}6 h 120-130 7 r 3 300 S"), backwards), "s");
+        assert_sound(&format!("{seen}6 h 105-130 7 r 3 300 S"));
+    }
+
+    #[test]
+    fn a_standby_may_be_ahead_of_the_primary_and_the_primary_not_of_itself() {
+        let open = "5 h 90-400 7 w 400 4\n";
+        assert_sound(&format!("{open}4 h 100-110 7 r 4 400 S\n 4 h 120-130 7 r 3 300 P"));
+        let by_primary = format!("{open}4 h 100-110 7 r 4 400 P\n 4 h 120-130 7 r 3 300 P");
+        assert_eq!(wrong_at(&by_primary, backwards), "sds");
+        // Once the write has returned, the primary shows it, too.
+        assert_eq!(wrong_at(&format!("{open}4 h 100-110 7 r 4 400 S\n 9 h 410-420 7 r 3 300 P"), stale), "ds");
+    }
+
+    #[test]
+    fn a_write_of_which_nobody_knows_may_come_whenever_it_likes() {
+        let unknown = "5 h 90-95 7 w 400 ?\n";
+        assert_sound(&format!("{unknown}4 h 100-110 7 r 3 300 S\n 4 h 120-130 7 r 4 400 S"));
+        assert_eq!(wrong_at(&format!("{unknown}4 h 100-110 7 r 4 400 S\n 4 h 120-130 7 r 3 300 S"), backwards), "sds");
+    }
+
+    #[test]
+    fn the_future_is_not_seen() {
+        let future = |violation: &Violation| matches!(violation, Violation::Future { .. });
+        assert_eq!(wrong_at("4 h 70-80 7 r 4 400 S\n 5 h 90-95 7 w 400 4", future), "esds");
+    }
+
+    #[test]
+    fn what_was_not_written_is_not_seen() {
+        let phantom = |violation: &Violation| matches!(violation, Violation::Phantom { .. });
+        assert_eq!(wrong_at("4 h 70-80 7 r 4 400 S", phantom), "esds");
+        assert_eq!(wrong_at("5 h 62-64 7 w 400 !\n 4 h 70-80 7 r 4 400 S", phantom), "esds");
+    }
+
+    #[test]
+    fn two_values_of_one_version_are_found() {
+        let forked = |violation: &Violation| matches!(violation, Violation::Forked(7, 3) | Violation::Phantom { .. });
+        assert_eq!(wrong_at("5 h 62-64 7 w 400 3", forked), "esds");
+        assert_eq!(wrong_at("5 h 62-64 7 w 400 ?\n 4 h 70-80 7 r 3 100,200,400 S", forked), "esds");
+        // An element in the middle of a list that others know by another value.
+        let swapped = |violation: &Violation| matches!(violation, Violation::Forked(7, _) | Violation::Phantom { .. });
+        assert_eq!(wrong_at("4 h 70-80 7 r 3 200,100,300 S", swapped), "esds");
+    }
+
+    #[test]
+    fn a_write_that_was_sent_again_is_found() {
+        let repeated = |violation: &Violation| *violation == Violation::Repeated(7, 400);
+        let twice = "5 h 62-64 7 w 400 ?\n 4 h 70-80 7 r 5 100,200,300,400,400 S";
+        assert_eq!(wrong_at(twice, repeated), "esds");
+    }
+
+    #[test]
+    fn writes_follow_the_clock() {
+        let disorder = |violation: &Violation| matches!(violation, Violation::Disorder { .. });
+        assert_eq!(wrong_at("5 h 80-90 7 w 500 5\n 5 h 100-110 7 w 400 4", disorder), "esds");
+    }
+
+    #[test]
+    fn a_violation_is_told_with_the_events_that_show_it() {
+        let history = history(&format!("{WRITES}4 h 70-80 7 r 2 200 S"));
+        let found = check(&history, Level::Strong, 1000);
+        let told = found[0].tell(&history);
+        assert!(
+            told.starts_with("a read misses a write\n") && told.contains("writes 300") && told.contains("version 2"),
+            "{told}"
+        );
+    }
+}

@@ -13,4 +13,5 @@ pub mod check;
 pub mod history;
 pub mod nemesis;
 pub mod run;
+pub mod share;
 pub mod workload;

@@ -23,18 +23,32 @@ pub enum Fault {
     Deafen,
     /// All processes of a replica are stopped: as a network that swallows what is sent.
     Freeze,
+    /// The same with the primary.
+    Stall,
     /// A replica is killed (`kill -9`) and started again.
     Kill,
     /// The primary is killed and started again.
     Crash,
     /// The primary is stopped, a replica promoted, and the others follow it.
     Switchover,
+    /// The primary is killed, the replica that has received most is promoted, and the old primary is copied from it anew. Nothing
+    /// acknowledged is lost where commits wait for a replica to receive them ([`synchronous`](TestCluster::synchronous)).
+    Failover,
 }
 
 impl Fault {
     /// All.
-    pub const ALL: [Self; 7] =
-        [Self::Pause, Self::Delay, Self::Deafen, Self::Freeze, Self::Kill, Self::Crash, Self::Switchover];
+    pub const ALL: [Self; 9] = [
+        Self::Pause,
+        Self::Delay,
+        Self::Deafen,
+        Self::Freeze,
+        Self::Kill,
+        Self::Stall,
+        Self::Crash,
+        Self::Switchover,
+        Self::Failover,
+    ];
 }
 
 impl fmt::Display for Fault {
@@ -96,16 +110,20 @@ impl Nemesis<'_> {
             Fault::Deafen => {
                 let receivers =
                     replica.query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'").await;
-                let pids = receivers.iter().filter_map(|row| row[0].as_ref()?.parse().ok());
-                self.stop(pids.collect()).await;
+                let pids: Vec<u32> = receivers.iter().filter_map(|row| row[0].as_ref()?.parse().ok()).collect();
+                assert!(!pids.is_empty(), "{} receives nothing", replica.name);
+                self.stop(pids).await;
             }
             Fault::Freeze => self.stop(replica.processes()).await,
+            Fault::Stall => self.stop(nodes[primary].processes()).await,
             Fault::Kill => self.kill(replica).await,
             Fault::Crash => self.kill(&nodes[primary]).await,
             Fault::Switchover => {
-                self.switch(primary, victim).await;
+                nodes[primary].stop(Shutdown::Fast).await;
+                self.promote(victim).await;
                 return victim;
             }
+            Fault::Failover => return self.fail_over(primary).await,
         }
         primary
     }
@@ -135,18 +153,39 @@ impl Nemesis<'_> {
         node.start().await;
     }
 
-    /// The old primary's fast shutdown waits until the standbys have all of its WAL: nothing is lost.
-    async fn switch(&mut self, from: usize, to: usize) {
+    async fn fail_over(&mut self, primary: usize) -> usize {
         let nodes = self.cluster.nodes();
-        nodes[from].stop(Shutdown::Fast).await;
+        nodes[primary].kill().await;
+        // WAL receivers write what they have got.
+        self.pause(4).await;
+        let mut most = (String::new(), primary);
+        for (index, replica) in nodes.iter().enumerate().filter(|(index, _)| *index != primary) {
+            // As a number of fixed width, so that texts compare as positions do.
+            let sql = "SELECT lpad((pg_last_wal_receive_lsn() - '0/0')::text, 20, '0')";
+            most = most.max((replica.scalar(sql).await, index));
+        }
+        let (_, to) = most;
+        self.cluster.forget(&nodes[primary]);
+        self.promote(to).await;
+        to
+    }
+
+    /// Makes `to` the primary, and all others follow it. After a fast shutdown of the old primary nothing is lost: it waits until the
+    /// standbys have all of its WAL.
+    async fn promote(&mut self, to: usize) {
+        let nodes = self.cluster.nodes();
         nodes[to].promote().await;
         self.ground.primary.store(nodes[to].port, Ordering::SeqCst);
         for (_, standby) in nodes.iter().enumerate().filter(|(index, _)| *index != to) {
-            self.cluster.follow(standby, &nodes[to]);
             if standby.is_running() {
                 standby.stop(Shutdown::Fast).await;
             }
+            if !standby.data().exists() {
+                self.cluster.copy(standby, &nodes[to]).await;
+            }
+            self.cluster.follow(standby, &nodes[to]);
             standby.start().await;
+            self.cluster.add_slots(standby).await;
         }
     }
 

@@ -1,15 +1,16 @@
 //! One run: a cluster, Howdah, clients and faults, and what came of it.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::time::Duration;
 
 use super::check::{Level, Violation, check};
 use super::history::{Act, Event, Outcome, Role};
 use super::nemesis::{Fault, Nemesis};
 use super::workload::{self, Chance, Ground, Habit, OBJECTS};
+use crate::APP_DATABASE;
 use crate::cluster::TestCluster;
 use crate::howdah::Howdah;
-use crate::session::{Login, eventually, rows};
 
 /// What is to be run.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,10 @@ impl Plan<'_> {
     /// Runs it on a cluster of its own.
     pub async fn run(&self) -> Findings {
         let cluster = TestCluster::start().await;
+        prepare(&cluster).await;
+        if self.faults.contains(&Fault::Failover) {
+            cluster.synchronous().await;
+        }
         let max_lag = format!("{}ms", MAX_LAG.as_millis());
         let overrides = [
             ("routing.consistency", self.level.as_str()),
@@ -58,7 +63,7 @@ impl Plan<'_> {
             ("workers", "2"),
         ];
         let howdah = Howdah::start(&cluster, &overrides).await;
-        prepare(&howdah).await;
+        workload::settle(howdah.port).await;
         let ground = Ground::new(howdah.port, cluster.primary().port, self.lasts);
         let chance = |salt: usize| Chance(self.seed.wrapping_mul(1000).wrapping_add(salt as u64));
         let habits = (0..self.clients).map(Habit::of).chain([Habit::DIRECT; DIRECT]);
@@ -76,15 +81,9 @@ impl Plan<'_> {
     }
 }
 
-/// Makes the tables, and waits until reads of them go to replicas.
-async fn prepare(howdah: &Howdah) {
-    let client = Login::app(howdah.port).connect().await.expect("the application may log in");
-    rows(&client, OBJECTS).await.expect("tables are made");
-    let sql = "SELECT served_by() FROM register RIGHT JOIN (VALUES (1)) one ON true";
-    eventually("replicas answer", Duration::from_secs(20), async || {
-        rows(&client, sql).await.is_ok_and(|answer| answer[0][0].as_deref().is_some_and(|who| who.ends_with("true")))
-    })
-    .await;
+/// Makes the tables that clients work on.
+pub(super) async fn prepare(cluster: &TestCluster) {
+    cluster.primary().query_in(APP_DATABASE, OBJECTS).await;
 }
 
 impl Findings {
@@ -96,16 +95,17 @@ impl Findings {
     /// What the run showed, in lines; the first of `violations` with the events that show them.
     pub fn tell(&self, violations: &[Violation]) -> String {
         const SHOWN: usize = 8;
-        let mut text = format!("{} operations; faults: {:?}\n", self.history.len(), count(self.faults.iter()));
-        text += &format!("  writes: {:?}\n", count(self.history.iter().filter_map(outcome)));
-        text += &format!("  reads: {:?}\n", count(self.history.iter().filter_map(|event| Some(event.read()?.role))));
+        let writes = count(self.history.iter().filter_map(outcome));
+        let reads = count(self.history.iter().filter_map(|event| Some(event.read()?.role)));
         let slowest = self.history.iter().map(|event| (event.returned - event.called) / 1_000_000).max();
-        text += &format!("  slowest: {} ms\n", slowest.unwrap_or(0));
-        text += &format!("  violations: {}\n", violations.len());
-        for violation in violations.iter().take(SHOWN) {
-            text += &format!("  {}\n", violation.tell(&self.history));
-        }
-        text
+        let mut lines = vec![
+            format!("{} operations, the slowest took {} ms", self.history.len(), slowest.unwrap_or(0)),
+            format!("  faults: {:?}", count(self.faults.iter())),
+            format!("  writes: {writes:?}; reads: {reads:?}"),
+            format!("  violations: {}", violations.len()),
+        ];
+        lines.extend(violations.iter().take(SHOWN).map(|violation| format!("  {}", violation.tell(&self.history))));
+        lines.join("\n") + "\n"
     }
 
     /// Why the run proves nothing, if it does not.
@@ -135,7 +135,7 @@ fn outcome(event: &Event) -> Option<&'static str> {
     }
 }
 
-fn count<T: std::fmt::Debug>(items: impl Iterator<Item = T>) -> BTreeMap<String, usize> {
+fn count<T: Debug>(items: impl Iterator<Item = T>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for item in items {
         *counts.entry(format!("{item:?}")).or_insert(0) += 1;

@@ -9,14 +9,15 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Statement};
 
 use super::history::{Act, Event, Key, Nanos, Outcome, Read, Role, Session, Via};
-use crate::session::{Login, rows};
+use crate::session::{Login, eventually, rows};
 
 /// The tables, and a function that says who answers: bound to a node only behind Howdah's back.
 pub const OBJECTS: &str = "
     CREATE TABLE register (k int PRIMARY KEY, version int NOT NULL, value bigint NOT NULL);
     CREATE TABLE list (k int PRIMARY KEY, items bigint[] NOT NULL);
     CREATE FUNCTION served_by() RETURNS text LANGUAGE plpgsql STABLE AS
-        $$BEGIN RETURN current_setting('cluster_name') || ' ' || pg_is_in_recovery()::text; END$$;";
+        $$BEGIN RETURN current_setting('cluster_name') || ' ' || pg_is_in_recovery()::text; END$$;
+    GRANT ALL ON register, list TO PUBLIC;";
 
 const SET_REGISTER: &str = "INSERT INTO register VALUES ($1, 1, $2) ON CONFLICT (k) DO UPDATE \
     SET version = register.version + 1, value = excluded.value RETURNING version::text";
@@ -36,6 +37,16 @@ const LISTS: Key = 1000;
 const LIST_LENGTH: u64 = 40;
 /// An operation that takes longer hangs: no fault lasts nearly as long.
 const HANGS: Duration = Duration::from_secs(45);
+
+/// Waits until reads that come to Howdah at `port` go to replicas.
+pub async fn settle(port: u16) {
+    let client = Login::app(port).connect().await.expect("the application may log in");
+    let sql = READ_REGISTER.replace("$1", "0");
+    eventually("replicas answer", Duration::from_secs(20), async || {
+        rows(&client, &sql).await.is_ok_and(|answer| answer.iter().all(|row| understand(row).role == Role::Replica))
+    })
+    .await;
+}
 
 /// What all clients of a run share.
 #[derive(Debug)]
