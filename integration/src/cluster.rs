@@ -59,10 +59,10 @@ impl TestCluster {
         binaries::owner().take(&signal);
     }
 
-    /// Has commits wait, from the next load of each node's settings on, until a standby has received them.
-    pub async fn synchronous(&self) {
+    /// Adds settings to all nodes, which must run, and has them taken up.
+    pub async fn configure(&self, settings: &str) {
         for node in &self.nodes {
-            node.configure("synchronous_standby_names = 'ANY 1 (pg1, pg2, pg3)'");
+            node.configure(settings);
             node.query("SELECT pg_reload_conf()").await;
         }
     }

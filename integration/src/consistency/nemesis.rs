@@ -32,7 +32,7 @@ pub enum Fault {
     /// The primary is stopped, a replica promoted, and the others follow it.
     Switchover,
     /// The primary is killed, the replica that has received most is promoted, and the old primary is copied from it anew. Nothing
-    /// acknowledged is lost where commits wait for a replica to receive them ([`synchronous`](TestCluster::synchronous)).
+    /// acknowledged is lost where commits wait for a replica to receive them (`synchronous_standby_names`).
     Failover,
 }
 

@@ -50,8 +50,10 @@ impl Plan<'_> {
     pub async fn run(&self) -> Findings {
         let cluster = TestCluster::start().await;
         prepare(&cluster).await;
+        // A replica that is promoted has what the other one lacks.
+        cluster.configure("wal_keep_size = 256MB").await;
         if self.faults.contains(&Fault::Failover) {
-            cluster.synchronous().await;
+            cluster.configure("synchronous_standby_names = 'ANY 1 (pg1, pg2, pg3)'").await;
         }
         let max_lag = format!("{}ms", MAX_LAG.as_millis());
         let overrides = [
