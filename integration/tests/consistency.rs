@@ -17,9 +17,9 @@ async fn run(level: Level, faults: &[Fault]) -> Findings {
     let plan = Plan {
         level,
         lasts: Duration::from_secs(1),
-        clients: 8,
+        clients: 6,
         faults,
-        longest: Duration::from_millis(600),
+        longest: Duration::from_millis(500),
         seed: u64::from(std::process::id()),
     };
     let findings = plan.run().await;

@@ -10,7 +10,7 @@ use crate::node::{Node, Shutdown, signal};
 use crate::session::eventually;
 
 /// After so many operations the first fault may come.
-const AT_WORK: usize = 200;
+const AT_WORK: usize = 100;
 
 /// A fault. None of them loses what was acknowledged: a commit that PostgreSQL loses is no stale read of Howdah's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
