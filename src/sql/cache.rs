@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 
 use super::catalog::Catalog;
-use super::{Analysis, Effects, WriteReason, classify, normal};
+use super::{Analysis, WriteReason, classify, normal};
 
 /// The cache is cut into parts, so that no lock is common to all.
 const SHARDS: usize = 16;
@@ -65,8 +65,8 @@ impl Classifier {
         let known = self.shard(fingerprint).get(&fingerprint).copied();
         if let Some(known) = known {
             // What DO and SET leave behind is in their literals, which are no part of the shape.
-            let effects = known.effects;
-            let effects = if effects == Effects::default() { effects } else { classify::effects(text, catalog) };
+            let literal = known.effects.concern_session();
+            let effects = if literal { classify::effects(text, catalog) } else { known.effects };
             return Analysis { effects, ..known };
         }
         let analysis = classify::analyse(text, fingerprint, catalog);
