@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use howdah::sql::Class;
 
 /// Of the SELECTs of the mappers that a standby answers alike, this share must be taken for reads, in percent.
-const OFFLOAD: f64 = 95.0;
+pub(crate) const OFFLOAD: f64 = 95.0;
 
 /// What a standby made of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,20 @@ pub(crate) enum Verdict {
     Unseen,
 }
 
+/// Where a statement came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Outside of transaction blocks.
+    Alone,
+    /// In one.
+    Block,
+}
+
 /// The statements of one corpus.
 pub(crate) struct Ledger {
     name: &'static str,
-    /// Whether the share of offloaded SELECTs is promised.
-    is_mapper: bool,
+    /// The share of offloaded SELECTs that is promised.
+    promised: Option<f64>,
     statements: u64,
     selects: u64,
     reads: u64,
@@ -56,7 +65,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) class: Class,
     pub(crate) culprit: Option<String>,
     pub(crate) is_select: bool,
-    pub(crate) is_in_block: bool,
+    pub(crate) place: Place,
     pub(crate) verdict: Verdict,
     /// What a read left behind.
     pub(crate) changed: Option<&'static str>,
@@ -64,10 +73,10 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Ledger {
-    pub(crate) fn new(name: &'static str, is_mapper: bool) -> Self {
+    pub(crate) fn new(name: &'static str, promised: Option<f64>) -> Self {
         Self {
             name,
-            is_mapper,
+            promised,
             statements: 0,
             selects: 0,
             reads: 0,
@@ -114,10 +123,12 @@ impl Ledger {
         }
         self.accepted += 1;
         self.offloaded += u64::from(is_read);
-        self.in_blocks += u64::from(is_read && entry.is_in_block);
+        self.in_blocks += u64::from(is_read && entry.place == Place::Block);
         if let Class::Write(reason) = entry.class {
-            let why =
-                entry.culprit.as_deref().map_or(reason.as_str().into(), |it| format!("{}: {it}", reason.as_str()));
+            let why = entry
+                .culprit
+                .as_deref()
+                .map_or_else(|| reason.as_str().into(), |it| format!("{}: {it}", reason.as_str()));
             self.kept.entry(why).or_insert((0, text)).0 += 1;
         }
     }
@@ -131,7 +142,10 @@ impl Ledger {
     /// Whether nothing went where it must not, and enough of what may.
     pub(crate) fn is_good(&self) -> bool {
         let is_complete = self.accepted > 0;
-        is_complete && self.misroutes == 0 && self.differences == 0 && (!self.is_mapper || self.offload() >= OFFLOAD)
+        is_complete
+            && self.misroutes == 0
+            && self.differences == 0
+            && self.promised.is_none_or(|share| self.offload() >= share)
     }
 
     fn details(&self) -> String {

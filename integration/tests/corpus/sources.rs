@@ -8,7 +8,7 @@ use howdah_integration::tools::{Finished, python, run, source_directory};
 use howdah_integration::{TestCluster, binaries};
 use tokio::process::Command;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, OFFLOAD};
 use crate::tap::Tap;
 
 /// Has every commit wait until the first standby has replayed it, and lets anybody in.
@@ -34,7 +34,7 @@ pub(crate) async fn prepare(cluster: &TestCluster) {
 /// A script of `integration/corpus`, as the application's user in a database of its own.
 async fn script(cluster: &TestCluster, name: &'static str, database: &str, arguments: &[&str]) -> Ledger {
     cluster.primary().query(&format!("CREATE DATABASE {database} OWNER app")).await;
-    let tap = Tap::start(cluster, Ledger::new(name, true)).await;
+    let tap = Tap::start(cluster, Ledger::new(name, Some(OFFLOAD))).await;
     let login = Login::app(tap.port).database(database);
     let mut command = Command::new(python().await);
     command.arg("-B").args(arguments).current_dir(source_directory().join("corpus")).envs(login.environment());
@@ -67,7 +67,7 @@ pub(crate) async fn postgresql(cluster: &TestCluster) -> Ledger {
     ] {
         primary.query(&format!("ALTER DATABASE regression SET {setting}")).await;
     }
-    let tap = Tap::start(cluster, Ledger::new("PostgreSQL", false)).await;
+    let tap = Tap::start(cluster, Ledger::new("PostgreSQL", None)).await;
     let program = tests.join("pg_regress");
     // By the servers' owner: servers and tests write files for each other.
     let mut command: Command = binaries::server_program(program.to_str().expect("UTF-8")).into();

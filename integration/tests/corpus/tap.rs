@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::facts::Facts;
-use crate::ledger::{Entry, Ledger, Verdict};
+use crate::ledger::{Entry, Ledger, Place, Verdict};
 use crate::twin::{Answer, State, Twin};
 
 /// Listens for clients of the primary until it is dropped.
@@ -92,7 +92,7 @@ impl Tap {
         assert!(!self.listening.is_finished(), "a session has panicked");
         self.listening.abort();
         let mut ledger = self.shared.ledger.lock().await;
-        std::mem::replace(&mut ledger, Ledger::new("", false))
+        std::mem::replace(&mut ledger, Ledger::new("", None))
     }
 }
 
@@ -195,13 +195,7 @@ impl Session {
                 self.client.send(&message).await?;
             }
             if message.tag == b'G' {
-                loop {
-                    let data = self.client.receive().await?;
-                    self.server.send(&data).await?;
-                    if matches!(data.tag, b'c' | b'f') {
-                        break;
-                    }
-                }
+                self.copy_in().await?;
             }
             if is_end {
                 self.status = message.body.first().copied().unwrap_or(b'I');
@@ -209,6 +203,17 @@ impl Session {
             messages.push(message);
             if is_end {
                 return Ok(messages);
+            }
+        }
+    }
+
+    /// The client's data, to their end.
+    async fn copy_in(&mut self) -> io::Result<()> {
+        loop {
+            let data = self.client.receive().await?;
+            self.server.send(&data).await?;
+            if matches!(data.tag, b'c' | b'f') {
+                return Ok(());
             }
         }
     }
@@ -230,7 +235,7 @@ impl Session {
             class: analysis.class(),
             culprit,
             is_select,
-            is_in_block: before == b'T',
+            place: if before == b'T' { Place::Block } else { Place::Alone },
             verdict: Verdict::Unseen,
             changed: None,
             said: String::new(),
@@ -239,7 +244,7 @@ impl Session {
             self.server.send(message).await?;
             self.answer(Pass::All).await?;
         } else {
-            self.read(message, is_read && before == b'I', &mut entry).await?;
+            self.read(message, &mut entry).await?;
         }
         if analysis.effects.has(Effects::DDL) {
             self.has_ddl = true;
@@ -255,14 +260,15 @@ impl Session {
     }
 
     /// Runs what may be a read, in a transaction of our own if it is one and has none, and looks at what comes of it.
-    async fn read(&mut self, message: &Message, alone: bool, entry: &mut Entry<'_>) -> io::Result<()> {
+    async fn read(&mut self, message: &Message, entry: &mut Entry<'_>) -> io::Result<()> {
         let is_read = entry.class == Class::Read;
+        let alone = is_read && self.status == b'I';
         let begin = if alone { "BEGIN;" } else { "" };
         let state = State::of(&self.ask(&format!("{begin}{}", State::QUERY)).await?);
         let elsewhere = if is_read { self.elsewhere().await } else { None };
         self.server.send(message).await?;
         let messages = self.answer(Pass::Answer).await?;
-        let mut ready = messages.last().cloned().unwrap_or(Message { tag: b'Z', body: vec![b'I'] });
+        let mut ready = messages.last().cloned().unwrap_or_else(|| Message { tag: b'Z', body: vec![b'I'] });
         let answer = Answer::new(entry.text, &messages);
         if is_read && answer.error.is_none() {
             entry.changed = self.changed(state.as_ref(), elsewhere).await?;
@@ -272,7 +278,7 @@ impl Session {
             ready.body = vec![b'I'];
         }
         if let Some(state) = state.filter(State::can_be_followed) {
-            (entry.verdict, entry.said) = self.compare(entry.text, &state, &answer, is_read).await;
+            (entry.verdict, entry.said) = self.compare(entry.text, &state, &answer, entry.class).await;
         }
         self.client.send(&ready).await
     }
@@ -301,7 +307,7 @@ impl Session {
             .then_some("sequences or advisory locks are not as they were"))
     }
 
-    async fn compare(&mut self, text: &[u8], state: &State, here: &Answer, is_read: bool) -> (Verdict, String) {
+    async fn compare(&mut self, text: &[u8], state: &State, here: &Answer, class: Class) -> (Verdict, String) {
         if self.twins.is_none() {
             let (primary, standby) = (self.shared.primary, self.shared.standby);
             self.twins = Some([Twin::start(primary, &self.database).await, Twin::start(standby, &self.database).await]);
@@ -318,7 +324,7 @@ impl Session {
             return (Verdict::Same, String::new());
         }
         // What writes is not run twice.
-        if is_read && twin.answer(text, state).await.is_none_or(|again| again != *here) {
+        if class == Class::Read && twin.answer(text, state).await.is_none_or(|again| again != *here) {
             return (Verdict::Unstable, String::new());
         }
         let shown = |answer: &Answer| {

@@ -1,5 +1,7 @@
 //! A session beside the client's, on the primary or on a standby, with the same settings.
 
+use std::fmt::Write as _;
+
 use howdah_integration::session::{Login, Rows};
 use howdah_integration::wire::{self, Message, Wire};
 
@@ -62,11 +64,11 @@ impl State {
             String::from("ROLLBACK; RESET SESSION AUTHORIZATION; RESET ALL; SELECT pg_advisory_unlock_all();");
         for row in &self.0[1..] {
             if let [Some(name), Some(value)] = row.as_slice() {
-                script += &format!("SELECT pg_catalog.set_config({}, {}, false);", literal(name), literal(value));
+                let _ = write!(script, "SELECT pg_catalog.set_config({}, {}, false);", literal(name), literal(value));
             }
         }
         let name = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        script += &format!("SET SESSION AUTHORIZATION {};", name(self.word(1).unwrap_or("postgres")));
+        let _ = write!(script, "SET SESSION AUTHORIZATION {};", name(self.word(1).unwrap_or("postgres")));
         match self.word(2) {
             Some("none") | None => script,
             Some(role) => script + &format!("SET ROLE {};", name(role)),
