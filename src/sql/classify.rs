@@ -261,6 +261,9 @@ mod tests {
                 "values (nextval('s'))",
                 "select pg_export_snapshot()",
                 "select pg_promote()",
+                "select current_schema",
+                "select current_schema()",
+                "select current_schemas(true)",
             ],
         );
         is(

@@ -24,7 +24,10 @@ const HARMLESS: [&str; 19] = [
 ];
 
 /// Neither read-only nor the same on every node, whatever the catalog declares.
-const BOUND: [&str; 26] = [
+const BOUND: [&str; 28] = [
+    // With pg_temp in front of search_path they make the schema of temporary objects.
+    "current_schema",
+    "current_schemas",
     // Sequences, and what this session did with them.
     "nextval",
     "setval",
@@ -94,7 +97,7 @@ const PLAIN_PG: [&str; 27] = [
 ];
 
 /// Written like functions and handled by the grammar: not in `pg_proc`.
-const GRAMMAR: [&str; 22] = [
+const GRAMMAR: [&str; 21] = [
     "coalesce",
     "nullif",
     "greatest",
@@ -112,7 +115,6 @@ const GRAMMAR: [&str; 22] = [
     "user",
     "current_role",
     "current_catalog",
-    "current_schema",
     "array",
     "cast",
     "trim",

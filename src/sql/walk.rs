@@ -160,6 +160,10 @@ impl Visitor for Walk<'_> {
     fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
         match expr {
             Expr::Function(Function { name, .. }) => self.calls(name),
+            // Called without parentheses; the parser takes it for a column.
+            Expr::Identifier(name) if name.quote_style.is_none() && name.value == "current_schema" => {
+                stop_at(WriteReason::Function, name)
+            }
             Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(parts), .. } => {
                 self.operator(parts.last().map(String::as_str).unwrap_or_default())
             }
