@@ -120,7 +120,7 @@ impl Findings {
             Some("no fault happened")
         } else if by_replicas * 100 < reads().count() * LEAST_SHARE || nodes.len() < 2 {
             Some("replicas answered too few reads")
-        } else if writes < 100 {
+        } else if writes < 50 {
             Some("too little was written")
         } else {
             None
