@@ -75,6 +75,10 @@ async fn a_scope_sees_what_its_clients_wrote(env: &Env) {
         let hinted = rows(&stranger, "/* howdah: scope=cart */ SELECT n AS hinted FROM scoped").await.unwrap();
         assert_eq!(hinted[0][0].as_deref(), Some(&*value.to_string()), "by a hint");
     }
+    let (_, page) = env.howdah().http("/metrics").await.unwrap();
+    let line = page.lines().find_map(|line| line.strip_prefix("howdah_sampler_samples_total{cluster=\"main\"} "));
+    let samples: u64 = line.unwrap().parse().unwrap();
+    assert!((1..10_000).contains(&samples), "the reads behind writes had the primary asked: {samples}");
     assert!(old > 0, "somebody else is content with replicas, or this shows nothing");
     // Who leaves the scope takes along what it knew.
     write(&writer, "scoped", 99).await;
@@ -170,6 +174,7 @@ async fn transactions_read_on_replicas_until_they_write(env: &Env) {
     register(env, "moves").await;
     let howdah = until_write(env, "session", "10s").await;
     let mut client = Login::app(howdah.port).connect().await.unwrap();
+    env.cluster.reads_through(&Login::app(howdah.port), "moves").await;
     env.cluster.forget_calls().await;
     for round in 1..=10 {
         let begins = "SELECT n AS begins FROM moves";
@@ -212,7 +217,7 @@ async fn transactions_read_on_replicas_until_they_write(env: &Env) {
         let row = transaction.query_one(begins, &[]).await.unwrap();
         assert_eq!(row.get::<_, i32>(0), round);
         transaction.execute("UPDATE moves SET n = n + $1", &[&0]).await.unwrap();
-        let portal = transaction.bind(begins, &[]).await.unwrap();
+        let portal = transaction.bind("SELECT n AS in_portal FROM moves", &[]).await.unwrap();
         assert_eq!(transaction.query_portal(&portal, 1).await.unwrap().len(), 1);
         transaction.commit().await.unwrap();
         // An error is an error where it happened.

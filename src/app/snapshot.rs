@@ -83,7 +83,7 @@ fn cluster(served: &Served) -> Cluster {
         name: view.cluster.clone(),
         primary: view.primary.and_then(|index| view.nodes.get(index)).map(|node| node.name.clone()),
         nodes: (0..view.nodes.len()).map(|index| node(served, &view, index, now)).collect(),
-        samples: view.samples.newest().map_or(0, |point| point.round),
+        samples: served.cluster.samples(),
         sampler_waits: served.waits.value(),
         sampler_timeouts: served.timeouts.value(),
         listeners: served.hubs.census().into_iter().map(listener).collect(),

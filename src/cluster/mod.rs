@@ -22,6 +22,7 @@ mod tail;
 mod waiters;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::Guard;
@@ -107,6 +108,11 @@ impl Cluster {
     /// The cluster as it is, to keep.
     pub fn snapshot(&self) -> Arc<View> {
         self.shared.view()
+    }
+
+    /// How often the primary was asked where its WAL ends because somebody waited for that.
+    pub fn samples(&self) -> u64 {
+        self.shared.samples.load(Ordering::Relaxed)
     }
 
     /// Tells of every change of the view's epoch.

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -125,6 +126,7 @@ impl Monitor {
     async fn errand(&self, probe: &mut Probe, errand: Errand, looked: Instant) -> Result<Instant, ProbeError> {
         match errand {
             Errand::Sample => {
+                self.shared.samples.fetch_add(1, Ordering::Relaxed);
                 let asked = self.shared.ask();
                 let written = probe.sample().await?;
                 self.shared.sampled(self.index, written, asked);

@@ -3,7 +3,7 @@
 //! Each node's task reports what its node said; roles are decided from all of it under a lock that
 //! is never held across an await, and readers see whole views only.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) clocks: Clocks<DatabaseName, WriteClock>,
     pub(super) scopes: Clocks<Scope, ScopeClock>,
     pub(super) waiters: Arc<Waiters>,
+    /// Samples that were asked for because somebody waited.
+    pub(super) samples: AtomicU64,
     calls: Vec<Call>,
     epochs: watch::Sender<u64>,
 }
@@ -130,6 +132,7 @@ impl Shared {
             scopes: Clocks::starting_at(rounds.next()),
             rounds,
             waiters: Arc::default(),
+            samples: AtomicU64::new(0),
             calls: (0..count).map(|_| Call::default()).collect(),
             epochs: watch::Sender::new(0),
         }
