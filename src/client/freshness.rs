@@ -11,6 +11,7 @@ use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::TransactionStatus;
 use crate::router::view::needs::Needs;
+use crate::session::Tx;
 use crate::session::settings::Value;
 use crate::sql::hint::{self, Hint};
 
@@ -55,7 +56,7 @@ impl Client {
     }
 
     /// Has the client share the scope that is ordered for its batch, by `hint` before its setting. A transaction keeps
-    /// the one that it began with.
+    /// the one that it began with, unless a hint in it says otherwise.
     pub(super) fn share(&mut self, hint: Option<&Hint>) {
         let ordered = hint.and_then(|hint| hint.scope.as_deref());
         let by_user = self.destination.routing.scope == model::Scope::User;
@@ -63,11 +64,13 @@ impl Client {
         if ordered.is_none() && !by_user && self.clock.scope().is_none() && !settings.has_any("howdah.") {
             return;
         }
-        let set = || settings.get(SCOPE).map(Value::text).filter(|key| !key.is_empty());
-        let scope = match ordered.or_else(set) {
-            Some(key) => Some(Scope::Key(key.into())),
-            None if self.session.status() != TransactionStatus::Idle => return,
-            None => by_user.then(|| Scope::User(self.info.user.clone())),
+        let set = settings.get(SCOPE).map(Value::text).filter(|key| !key.is_empty());
+        let scope = match (ordered, self.session.tx()) {
+            (None, Tx::Open(_)) => return,
+            (ordered, _) => match ordered.or(set) {
+                Some(key) => Some(Scope::Key(key.into())),
+                None => by_user.then(|| Scope::User(self.info.user.clone())),
+            },
         };
         self.served.cluster.share(&mut self.clock, scope);
     }
