@@ -118,6 +118,12 @@ impl Node {
         .await;
     }
 
+    /// Has a standby apply what the primary committed so many milliseconds ago; 0 is at once.
+    pub async fn apply_late(&self, milliseconds: u32) {
+        self.query(&format!("ALTER SYSTEM SET recovery_min_apply_delay = {milliseconds}")).await;
+        self.query("SELECT pg_reload_conf()").await;
+    }
+
     /// Ends [`Self::pause_replay`].
     pub async fn resume_replay(&self) {
         self.query("SELECT pg_wal_replay_resume()").await;

@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use howdah_integration::Howdah;
-use howdah_integration::node::Node;
 use howdah_integration::session::{Login, eventually, rows};
 use howdah_integration::suite::{self, Env, Subject};
 use tokio_postgres::Client;
@@ -24,12 +23,6 @@ fn main() -> std::process::ExitCode {
             transactions_that_cannot_move_do_not_start_on_replicas,
         ],
     )
-}
-
-/// Has a replica apply what the primary committed so many milliseconds ago.
-async fn apply_late(replica: &Node, milliseconds: u32) {
-    replica.configure(&format!("recovery_min_apply_delay = '{milliseconds}ms'"));
-    replica.query("SELECT pg_reload_conf()").await;
 }
 
 /// A table of one row, which is on all nodes, and known to be read there.
@@ -55,7 +48,7 @@ async fn set(client: &Client, name: &str, value: &str) {
 async fn a_scope_sees_what_its_clients_wrote(env: &Env) {
     register(env, "scoped").await;
     for replica in env.cluster.replicas() {
-        apply_late(replica, 1500).await;
+        replica.apply_late(1500).await;
     }
     let (writer, friend, stranger) =
         (env.app().connect().await.unwrap(), env.app().connect().await.unwrap(), env.app().connect().await.unwrap());
@@ -85,14 +78,14 @@ async fn a_scope_sees_what_its_clients_wrote(env: &Env) {
     rows(&writer, "RESET howdah.scope").await.unwrap();
     assert_eq!(read(&writer, "scoped").await, 99);
     for replica in env.cluster.replicas() {
-        apply_late(replica, 0).await;
+        replica.apply_late(0).await;
     }
 }
 
 async fn a_position_can_be_handed_on(env: &Env) {
     register(env, "handed").await;
     for replica in env.cluster.replicas() {
-        apply_late(replica, 1500).await;
+        replica.apply_late(1500).await;
     }
     let (writer, reader) = (env.app().connect().await.unwrap(), env.app().connect().await.unwrap());
     let shown = rows(&reader, "SHOW howdah.last_lsn").await.unwrap();
@@ -112,14 +105,14 @@ async fn a_position_can_be_handed_on(env: &Env) {
         "a setting that is told is not one that stays: {left:?}"
     );
     for replica in env.cluster.replicas() {
-        apply_late(replica, 0).await;
+        replica.apply_late(0).await;
     }
 }
 
 async fn time_does_not_go_back(env: &Env) {
     register(env, "ticks").await;
     let [prompt, late] = env.cluster.replicas() else { panic!("two replicas") };
-    apply_late(late, 700).await;
+    late.apply_late(700).await;
     let login = env.app();
     let readers = futures_util::future::try_join_all((0..8).map(|_| login.connect())).await.unwrap();
     let mut last = vec![0; readers.len()];
@@ -152,7 +145,7 @@ async fn time_does_not_go_back(env: &Env) {
     for replica in [prompt, late] {
         assert!(replica.calls("SELECT n FROM ticks").await > 0, "{} had its part in this", replica.name);
     }
-    apply_late(late, 0).await;
+    late.apply_late(0).await;
 }
 
 async fn until_write(env: &Env, consistency: &str, wait: &str) -> Howdah {
@@ -239,7 +232,7 @@ async fn a_transaction_sees_what_was_written_meanwhile(env: &Env) {
         (Login::app(howdah.port).connect().await.unwrap(), Login::app(howdah.port).connect().await.unwrap());
     for begin in ["BEGIN", "BEGIN READ ONLY"] {
         for replica in env.cluster.replicas() {
-            apply_late(replica, 1500).await;
+            replica.apply_late(1500).await;
         }
         run(&writer, &["UPDATE meanwhile SET n = 0"]).await;
         env.cluster.caught_up(env.cluster.primary()).await;
@@ -278,7 +271,7 @@ async fn a_transaction_sees_what_was_written_meanwhile(env: &Env) {
     run(&writer, &["UPDATE meanwhile SET n = 1"]).await;
     assert_eq!(run(&reader, &["SELECT n FROM meanwhile", "COMMIT"]).await, ["0"]);
     for replica in env.cluster.replicas() {
-        apply_late(replica, 0).await;
+        replica.apply_late(0).await;
     }
 }
 

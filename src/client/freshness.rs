@@ -64,13 +64,16 @@ impl Client {
         if ordered.is_none() && !by_user && self.clock.scope().is_none() && !settings.has_any("howdah.") {
             return;
         }
-        let set = settings.get(SCOPE).map(Value::text).filter(|key| !key.is_empty());
-        let scope = match (ordered, self.session.tx()) {
-            (None, Tx::Open(_)) => return,
-            (ordered, _) => match ordered.or(set) {
-                Some(key) => Some(Scope::Key(key.into())),
-                None => by_user.then(|| Scope::User(self.info.user.clone())),
-            },
+        if ordered.is_none() && matches!(self.session.tx(), Tx::Open(_)) {
+            return;
+        }
+        let key = ordered.or_else(|| settings.get(SCOPE).map(Value::text).filter(|key| !key.is_empty()));
+        let scope = match (key, self.clock.scope()) {
+            (Some(key), Some(Scope::Key(same))) if **same == *key => return,
+            (Some(key), _) => Some(Scope::Key(key.into())),
+            (None, Some(Scope::User(_))) if by_user => return,
+            (None, None) if !by_user => return,
+            (None, _) => by_user.then(|| Scope::User(self.info.user.clone())),
         };
         self.served.cluster.share(&mut self.clock, scope);
     }

@@ -22,9 +22,7 @@ impl Client {
         if self.begins_on_replica() {
             self.begin_roaming(until).await?;
         }
-        if !plan.outdated.is_empty() {
-            self.look_at_columns(plan).await;
-        }
+        self.look_at_columns(plan).await;
         if standing == Standing::Detached && self.session.must_forget_sequences(plan) {
             self.forget_sequences().await;
         }

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::attach::Orders;
+use super::bring::Bring;
 use super::exchange::Ran;
 use super::task::{Attachment, Client, End};
 use crate::config::model::{Reads, Transactions};
@@ -12,8 +13,9 @@ use crate::relay::Until;
 use crate::router::reason::Reason;
 use crate::router::view::Standing;
 use crate::router::view::needs::Bar;
-use crate::session::roam::{Committed, Step, is_read_committed};
+use crate::session::roam::{Committed, Step};
 use crate::session::{Batch, Intent, Plan, Tx, Work};
+use crate::sql::command::Isolation;
 use crate::sql::hint::{self, Hint};
 
 /// What a new server's sessions are told to begin transactions with; not what another client has set meanwhile.
@@ -63,7 +65,7 @@ impl Client {
     fn is_fresh_enough(&mut self, hint: Option<Hint>) -> bool {
         let Attachment::Lent(held) = &self.attachment else { return true };
         let (node, incarnation) = (held.node, held.incarnation);
-        let orders = Orders { batch: hint, session: self.setting_hint(), bring: super::bring::Bring::First };
+        let orders = Orders { batch: hint, session: self.setting_hint(), bring: Bring::First };
         let routing = orders.routing(&self.destination.routing);
         if routing.reads == Reads::Primary {
             return true;
@@ -94,8 +96,7 @@ impl Client {
         let Tx::Deferred(begun) = self.session.tx() else { return Ok(()) };
         let begun = begun.clone();
         let committed = self.session.read_committed(&begun);
-        let Attachment::Lent(held) = &mut self.attachment else { return Ok(()) };
-        if held.ran == Ran::OnPrimary || !self.session.pins().is_empty() {
+        if !self.session.pins().is_empty() {
             return Ok(());
         }
         let committed = match committed {
@@ -124,10 +125,9 @@ impl Client {
         if held.lease.carried.isolation.is_none() {
             let rows = held.lease.run_own(DEFAULT, timeout).await.unwrap_or_default();
             let value = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
-            held.lease.carried.isolation = value.map(Into::into);
+            held.lease.carried.isolation = value.as_deref().and_then(Isolation::of_setting);
         }
-        let level = held.lease.carried.isolation.as_deref();
-        if level.is_some_and(is_read_committed) { Committed::Yes } else { Committed::No }
+        Committed::at(held.lease.carried.isolation)
     }
 
     /// Where a transaction stands that is to be sent again, because its replica could not go on.

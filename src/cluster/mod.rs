@@ -147,15 +147,13 @@ impl Cluster {
         session.rise(self.shared.rounds.next());
     }
 
-    /// This session reads what the scope wrote from now on.
+    /// This session reads what the scope, another one than it had, wrote from now on.
     pub fn share(&self, session: &mut SessionClock, scope: Option<Scope>) {
-        if session.scope() != scope.as_ref() {
-            let scope = scope.map(|scope| {
-                let clock = self.shared.scopes.of(&scope);
-                (scope, clock)
-            });
-            session.share(scope, self.shared.rounds.next());
-        }
+        let scope = scope.map(|scope| {
+            let clock = self.shared.scopes.of(&scope);
+            (scope, clock)
+        });
+        session.share(scope, self.shared.rounds.next());
     }
 
     /// What a read that arrives now must see.

@@ -8,6 +8,7 @@ use super::parameters::Parameters;
 use super::pins::Room;
 use super::registry::Statement;
 use super::settings::{Ledger, Settings};
+use crate::sql::command::Isolation;
 use crate::types::ClientId;
 
 /// What [`Carried::unnamed`] is when the server's unnamed statement is one of Howdah's own.
@@ -42,7 +43,7 @@ pub struct Carried {
     /// To whom it was lent last.
     pub last_client: Option<ClientId>,
     /// The isolation of its transactions, where nobody says otherwise; once somebody has asked.
-    pub isolation: Option<Box<str>>,
+    pub isolation: Option<Isolation>,
     /// The pinned servers of its pool.
     pub room: Arc<Room>,
 }

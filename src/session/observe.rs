@@ -6,7 +6,6 @@ use smallvec::SmallVec;
 use super::registry::Moment;
 use super::roam::{Committed, is_plain};
 use super::scope::Outlook;
-use super::settings::Value;
 use super::{Deferred, Session, Statement, Tx};
 use crate::protocol::backend;
 use crate::protocol::frame::Frame;
@@ -271,12 +270,9 @@ impl Session {
 
     /// A standby cannot run serializable transactions, and the client may have asked for them all to be.
     fn default_isolation_is_doubtful(&self) -> bool {
-        let value = match self.settings().get("default_transaction_isolation") {
-            None => return false,
-            Some(Value::Sql(text) | Value::Text(text)) => text,
-        };
-        let value = value.trim_matches(['\'', '"', ' ']).to_ascii_lowercase();
-        !matches!(value.as_str(), "read committed" | "repeatable read" | "read uncommitted")
+        let level =
+            self.settings().get("default_transaction_isolation").map(|value| Isolation::of_setting(value.text()));
+        level.is_some_and(|level| level.is_none_or(|level| level == Isolation::Serializable))
     }
 
     /// The answer to a batch that no server need see.

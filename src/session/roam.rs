@@ -32,6 +32,14 @@ pub enum Committed {
     AsServer,
 }
 
+impl Committed {
+    /// For a level that is known, or that nobody knows.
+    #[must_use]
+    pub fn at(level: Option<Isolation>) -> Self {
+        if level.is_some_and(Isolation::is_read_committed) { Self::Yes } else { Self::No }
+    }
+}
+
 impl Session {
     /// What `batch` is to the transaction that is open.
     #[must_use]
@@ -53,12 +61,12 @@ impl Session {
     /// Whether `begun` is READ COMMITTED, as far as the client has a say in it.
     #[must_use]
     pub fn read_committed(&self, begun: &Deferred) -> Committed {
-        let is = match (begun.modes.isolation, self.settings().get("default_transaction_isolation")) {
-            (Some(level), _) => matches!(level, Isolation::ReadCommitted | Isolation::ReadUncommitted),
-            (None, Some(value)) => is_read_committed(value.text()),
+        let level = match (begun.modes.isolation, self.settings().get("default_transaction_isolation")) {
+            (Some(level), _) => Some(level),
+            (None, Some(value)) => Isolation::of_setting(value.text()),
             (None, None) => return Committed::AsServer,
         };
-        if is { Committed::Yes } else { Committed::No }
+        Committed::at(level)
     }
 }
 
@@ -82,13 +90,6 @@ fn is_whole(batch: Batch<'_>) -> bool {
     batch.frames.last().is_some_and(|frame| matches!(frame.tag, tag::QUERY | tag::SYNC))
 }
 
-/// Whether `words`, a value of `default_transaction_isolation`, are READ COMMITTED.
-#[must_use]
-pub fn is_read_committed(words: &str) -> bool {
-    let words = words.trim_matches(['\'', '"', ' ']);
-    ["read committed", "read uncommitted"].iter().any(|level| words.eq_ignore_ascii_case(level))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,7 +104,7 @@ mod tests {
             ("serializable", false),
             ("", false),
         ] {
-            assert_eq!(is_read_committed(words), is, "{words}");
+            assert_eq!(Committed::at(Isolation::of_setting(words)) == Committed::Yes, is, "{words}");
         }
     }
 

@@ -39,6 +39,26 @@ pub enum Isolation {
     Serializable,
 }
 
+impl Isolation {
+    /// The level that a value of `default_transaction_isolation` names, quoted or not.
+    #[must_use]
+    pub fn of_setting(value: &str) -> Option<Self> {
+        match value.trim_matches(['\'', '"', ' ']).to_ascii_lowercase().as_str() {
+            "read uncommitted" => Some(Self::ReadUncommitted),
+            "read committed" => Some(Self::ReadCommitted),
+            "repeatable read" => Some(Self::RepeatableRead),
+            "serializable" => Some(Self::Serializable),
+            _ => None,
+        }
+    }
+
+    /// Whether each statement sees what was committed before it.
+    #[must_use]
+    pub const fn is_read_committed(self) -> bool {
+        matches!(self, Self::ReadUncommitted | Self::ReadCommitted)
+    }
+}
+
 /// What a SET changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

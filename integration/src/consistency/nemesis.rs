@@ -130,15 +130,13 @@ impl Nemesis<'_> {
 
     async fn delay(&mut self, primary: usize) {
         let replicas = || self.cluster.nodes().iter().enumerate().filter(|(index, _)| *index != primary);
-        let millis = self.longest.as_millis() / 2;
+        let milliseconds = u32::try_from(self.longest.as_millis() / 2).expect("a delay of some seconds");
         for (_, replica) in replicas() {
-            replica.query(&format!("ALTER SYSTEM SET recovery_min_apply_delay = {millis}")).await;
-            replica.query("SELECT pg_reload_conf()").await;
+            replica.apply_late(milliseconds).await;
         }
         self.pause(1).await;
         for (_, replica) in replicas() {
-            replica.query("ALTER SYSTEM RESET recovery_min_apply_delay").await;
-            replica.query("SELECT pg_reload_conf()").await;
+            replica.apply_late(0).await;
         }
     }
 
