@@ -18,10 +18,19 @@ use crate::types::UserName;
 /// The users of the configuration. Replaced as a whole after a reload.
 pub struct Users {
     entries: HashMap<UserName, Entry>,
-    /// Salts, and the stand-ins' keys, follow from it and the user's name: asked twice, an unknown user
-    /// shows the same salt twice, as a known one does (`mock_authentication_nonce` in PostgreSQL).
+    /// Salts follow from it and the user's name: asked twice, an unknown user shows the same salt twice, as a
+    /// known one does (`mock_authentication_nonce` in PostgreSQL).
     seed: [u8; 32],
     shape: Shape,
+    stranger: Arc<Stranger>,
+}
+
+/// Secrets that nobody knows, for all who cannot be let in; nobody sees more of them than a salt of his own.
+struct Stranger {
+    password: Secret,
+    md5: Md5Hash,
+    stored_key: [u8; 32],
+    server_key: [u8; 32],
 }
 
 struct Entry {
@@ -62,7 +71,15 @@ impl Users {
     /// `seed` is random and stays within this process.
     #[must_use]
     pub fn new(users: &[User], seed: [u8; 32]) -> Self {
-        let none = Self { entries: HashMap::new(), seed, shape: Shape::Clear };
+        let random = |purpose: &[u8]| hmac(&seed, &[purpose]);
+        let password: String = random(b"password")[..8].iter().map(|byte| char::from(b'a' + byte % 16)).collect();
+        let stranger = Arc::new(Stranger {
+            password: Secret::new(&password),
+            md5: Md5Hash::from_random(&random(b"md5")),
+            stored_key: random(b"stored"),
+            server_key: random(b"server"),
+        });
+        let none = Self { entries: HashMap::new(), seed, shape: Shape::Clear, stranger };
         none.reload(users)
     }
 
@@ -73,7 +90,7 @@ impl Users {
         let first = users.iter().filter(|user| entries[&user.name].verifier.is_some()).min_by_key(|user| &user.name);
         let verifier = first.and_then(|user| entries[&user.name].verifier.as_deref());
         let shape = verifier.map_or(Shape::Clear, Shape::of);
-        Self { entries, seed: self.seed, shape }
+        Self { entries, seed: self.seed, shape, stranger: Arc::clone(&self.stranger) }
     }
 
     fn entry(&self, user: &User) -> Entry {
@@ -93,7 +110,7 @@ impl Users {
     #[must_use]
     pub fn with(&self, user: &User) -> Self {
         let entries = HashMap::from([(user.name.clone(), self.entry(user))]);
-        Self { entries, seed: self.seed, shape: self.shape }
+        Self { entries, seed: self.seed, shape: self.shape, stranger: Arc::clone(&self.stranger) }
     }
 
     /// Whether there is such a user.
@@ -123,30 +140,23 @@ impl Users {
             Shape::Scram { iterations, salt } => (iterations, salt),
             Shape::Clear | Shape::Md5 => (DEFAULT_ITERATIONS, DEFAULT_SALT),
         };
-        ScramKeys::from_random(iterations, &self.salt(user, salt), &self.random(user, b"keys"))
+        let Stranger { stored_key, server_key, .. } = *self.stranger;
+        ScramKeys { iterations, salt: self.salt(user, salt).into(), stored_key, server_key }
     }
 
     fn stand_in(&self, user: &str) -> Verifier {
         let scram = Arc::new(self.stand_in_keys(user));
-        let random = self.random(user, b"md5");
-        let md5 = Md5Hash::from_random(&random);
+        let Stranger { password, md5, .. } = &*self.stranger;
         match self.shape {
-            Shape::Md5 => Verifier::Md5(md5),
+            Shape::Md5 => Verifier::Md5(md5.clone()),
             Shape::Scram { .. } => Verifier::Scram(scram),
-            Shape::Clear => {
-                let digits: String = random[..8].iter().map(|byte| char::from(b'a' + byte % 16)).collect();
-                Verifier::Clear { password: Secret::new(&digits), md5, scram }
-            }
+            Shape::Clear => Verifier::Clear { password: password.clone(), md5: md5.clone(), scram },
         }
     }
 
     fn salt(&self, user: &str, length: usize) -> Vec<u8> {
         let blocks = (0u64..).flat_map(|block| hmac(&self.seed, &[b"salt", &block.to_be_bytes(), user.as_bytes()]));
         blocks.take(length).collect()
-    }
-
-    fn random(&self, user: &str, purpose: &[u8]) -> [u8; 32] {
-        hmac(&self.seed, &[purpose, &[0], user.as_bytes()])
     }
 }
 

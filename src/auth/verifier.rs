@@ -126,13 +126,6 @@ impl ScramKeys {
         Some(Self { iterations, salt, stored_key: key(stored)?, server_key: key(server)? })
     }
 
-    /// Keys that no password is known for, made from random bytes.
-    #[must_use]
-    pub fn from_random(iterations: u32, salt: &[u8], random: &[u8; 32]) -> Self {
-        let (stored_key, server_key) = (hmac(random, &[b"stored"]), hmac(random, &[b"server"]));
-        Self { iterations, salt: salt.into(), stored_key, server_key }
-    }
-
     /// Whether the keys were derived from `password`.
     #[must_use]
     pub fn matches(&self, password: &[u8]) -> Choice {

@@ -13,7 +13,7 @@ use crate::auth::method::{self, Authenticated, Random, Step, Tls};
 use crate::config::model::AuthMethod;
 use crate::net::deadline::Deadline;
 use crate::protocol::error::Report;
-use crate::protocol::frame::{Framer, Incomplete, Next};
+use crate::protocol::frame::{Framer, HEADER, Incomplete, Next};
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::frontend as tag;
 
@@ -62,16 +62,25 @@ impl AuthError {
 /// Makes the client at the other end of `stream` prove that it is `user`.
 ///
 /// Sends every request but `AuthenticationOk`; the last one (`AuthenticationSASLFinal`) is appended to `out`,
-/// for the caller to send with what follows. Reads no byte beyond the client's last answer. On failure the
-/// caller sends [`AuthError::report`]. Not cancel safe.
+/// for the caller to send with what follows. What the client sent behind its last answer is left in `ahead`. On
+/// failure the caller sends [`AuthError::report`]. Not cancel safe.
 pub async fn run(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     who: Who<'_>,
     random: Random,
     deadline: Deadline,
-    out: &mut BytesMut,
+    Talk { out, ahead }: Talk<'_>,
 ) -> Result<Authenticated, AuthError> {
-    deadline.run(Box::pin(converse(stream, who, random, out))).await.unwrap_or(Err(AuthError::Timeout))
+    deadline.run(Box::pin(converse(stream, who, random, out, ahead))).await.unwrap_or(Err(AuthError::Timeout))
+}
+
+/// The two ends of the conversation.
+#[derive(Debug)]
+pub struct Talk<'a> {
+    /// What is to be sent next.
+    pub out: &'a mut BytesMut,
+    /// What was read and not yet dealt with.
+    pub ahead: &'a mut BytesMut,
 }
 
 /// Who wants to be let in, and how that is checked.
@@ -92,6 +101,7 @@ async fn converse(
     who: Who<'_>,
     random: Random,
     out: &mut BytesMut,
+    ahead: &mut BytesMut,
 ) -> Result<Authenticated, AuthError> {
     let mut step = method::begin(who.method, who.user, who.users, who.tls, random)?;
     loop {
@@ -106,35 +116,38 @@ async fn converse(
                 request.encode(out);
                 stream.write_all_buf(out).await?;
                 stream.flush().await?;
-                let answer = read_answer(stream).await?;
+                let answer = read_answer(stream, ahead).await?;
                 step = exchange.answer(&answer)?;
             }
         }
     }
 }
 
-/// The body of the client's next message, which must be of type `p`. Asks the socket for no more bytes
-/// than the message is known to have.
-async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<BytesMut, AuthError> {
-    let mut buffer = BytesMut::new();
+/// Room for an answer as most clients give it, so that it is read at once.
+const USUAL: usize = 512;
+
+/// The body of the client's next message, which must be of type `p`; what follows it stays in `ahead`.
+async fn read_answer(stream: &mut (impl AsyncRead + Unpin), ahead: &mut BytesMut) -> Result<BytesMut, AuthError> {
     loop {
-        if let Some(&found) = buffer.first()
+        if let Some(&found) = ahead.first()
             && found != tag::PASSWORD
         {
             return Err(if found == tag::TERMINATE { AuthError::Closed } else { AuthError::Unexpected(found) });
         }
-        let next = Framer::default().next(&buffer, 0, |_, _, _| Incomplete::Wait).map_err(|_| AuthError::Length)?;
+        let next = Framer::default().next(ahead, 0, |_, _, _| Incomplete::Wait).map_err(|_| AuthError::Length)?;
         let missing = match next {
-            Next::Frame(_) => {
-                buffer.advance(crate::protocol::frame::HEADER);
-                return Ok(buffer);
+            Next::Frame(frame) => {
+                let mut answer = ahead.split_to(frame.end());
+                answer.advance(HEADER);
+                return Ok(answer);
             }
             Next::Need { missing } => missing,
         };
         if missing > MAX_MESSAGE {
             return Err(AuthError::Length);
         }
-        match stream.take(missing as u64).read_buf(&mut buffer).await {
+        ahead.reserve(missing.max(USUAL));
+        match stream.read_buf(ahead).await {
             Ok(0) => return Err(AuthError::Closed),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(AuthError::Closed),
@@ -188,7 +201,8 @@ mod tests {
         let server = async {
             let who = Who { method, users: &users, user: "u", tls: None };
             let mut out = BytesMut::new();
-            let result = run(&mut ours, who, [1; 18], Deadline::after(Duration::from_secs(60)), &mut out).await;
+            let talk = Talk { out: &mut out, ahead: &mut BytesMut::new() };
+            let result = run(&mut ours, who, [1; 18], Deadline::after(Duration::from_secs(60)), talk).await;
             match &result {
                 Ok(_) => backend::authentication(&mut out, 0, &[]),
                 Err(error) => error.report().unwrap().encode(&mut out),
@@ -221,7 +235,20 @@ mod tests {
         let users = users();
         let who = Who { method: AuthMethod::Password, users: &users, user: "u", tls: None };
         let deadline = Deadline::after(Duration::from_secs(60));
-        run(&mut ours, who, [1; 18], deadline, &mut BytesMut::new()).await.unwrap_err()
+        let talk = Talk { out: &mut BytesMut::new(), ahead: &mut BytesMut::new() };
+        run(&mut ours, who, [1; 18], deadline, talk).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_answer_is_kept() {
+        let (mut ours, mut theirs) = duplex(1 << 17);
+        theirs.write_all(b"p\0\0\0\x0bsecret\0Q\0\0").await.unwrap();
+        let users = users();
+        let who = Who { method: AuthMethod::Password, users: &users, user: "u", tls: None };
+        let mut ahead = BytesMut::new();
+        let talk = Talk { out: &mut BytesMut::new(), ahead: &mut ahead };
+        run(&mut ours, who, [1; 18], Deadline::after(Duration::from_secs(60)), talk).await.unwrap();
+        assert_eq!(&ahead[..], b"Q\0\0");
     }
 
     #[tokio::test]
@@ -240,7 +267,8 @@ mod tests {
         let users = users();
         let who = Who { method: AuthMethod::Md5, users: &users, user: "u", tls: None };
         let deadline = Deadline::after(Duration::from_secs(60));
-        let error = run(&mut ours, who, [1; 18], deadline, &mut BytesMut::new()).await.unwrap_err();
+        let talk = Talk { out: &mut BytesMut::new(), ahead: &mut BytesMut::new() };
+        let error = run(&mut ours, who, [1; 18], deadline, talk).await.unwrap_err();
         assert!(matches!(error, AuthError::Timeout));
         assert_eq!(error.report().unwrap().code, SqlState::QUERY_CANCELED);
     }

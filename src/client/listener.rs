@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
-use super::authenticate::Who;
+use super::authenticate::{Talk, Who};
 use super::directory::{Arrival, Place};
 use super::replication::Passage;
 use super::services::{Current, Served, Services};
@@ -187,7 +187,8 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
     let mut out = BytesMut::new();
     match prepare(&services, &mut visitor, &mut out).await {
         Ok(Prepared::Client(seed)) => {
-            let mut client = seed.grow(services, visitor.arrived.stream, visitor.seat);
+            let startup::Client { stream, ahead, .. } = *visitor.arrived;
+            let mut client = seed.grow(services, stream, &ahead, visitor.seat);
             match client.greet(out).await {
                 Ok(()) => Next::Phase(client.phase()),
                 Err(_) => Next::End,
@@ -196,15 +197,16 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
         Ok(Prepared::Replication(passage)) => {
             let Visitor { arrived, deadline, .. } = visitor;
             Next::Phase(Phase::new(async move {
-                replication::pass(services, arrived.stream, *passage, deadline).await;
+                replication::pass(services, *arrived, *passage, deadline).await;
                 Next::End
             }))
         }
         Ok(Prepared::Console(who, arrival)) => {
             // Listed among the clients for as long as it is here.
             let _entry = services.directory.add(arrival);
-            let mut wire = Wire::new(visitor.arrived.stream, Arc::clone(&services.stash), BytesMut::new());
-            let application_name = visitor.arrived.message.get("application_name").unwrap_or_default().to_owned();
+            let startup::Client { stream, ahead, message, .. } = *visitor.arrived;
+            let mut wire = Wire::new(stream, Arc::clone(&services.stash), &ahead);
+            let application_name = message.get("application_name").unwrap_or_default().to_owned();
             if wire.send(&out).await.is_ok() {
                 console.serve(Visit { wire, who, application_name }).await;
             }
@@ -215,7 +217,7 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
             let Some(report) = refusal else { return Next::End };
             services.counters.errors.record(report.code.0);
             tracing::info!(peer = %visitor.peer, code = report.code.as_str(), message = %report.message, "login refused");
-            let mut wire = Wire::new(visitor.arrived.stream, Arc::clone(&services.stash), BytesMut::new());
+            let mut wire = Wire::new(visitor.arrived.stream, Arc::clone(&services.stash), &[]);
             let _ = visitor.deadline.run(wire.send(&answer::farewell(&report))).await;
             wire.shutdown().await;
             Next::End
@@ -250,7 +252,7 @@ async fn prepare(
     out: &mut BytesMut,
 ) -> Result<Prepared, Option<Report>> {
     let current = services.current.load_full();
-    let startup::Client { stream, message, minor, tls } = &mut *visitor.arrived;
+    let startup::Client { stream, ahead, message, minor, tls } = &mut *visitor.arrived;
     let user = message.user().to_owned();
     let database = message.database().to_owned();
     if services.is_closed() {
@@ -281,7 +283,7 @@ async fn prepare(
     };
     let looked_up = found.as_ref().map(|found| current.users.with(found));
     let who = Who { method, users: looked_up.as_ref().unwrap_or(&current.users), user: &user, tls: tls.as_ref() };
-    let who = authenticate::run(stream, who, rand::random(), visitor.deadline, out).await;
+    let who = authenticate::run(stream, who, rand::random(), visitor.deadline, Talk { out, ahead }).await;
     let who = who.map_err(|error| error.report())?;
     let arrival = Arrival {
         user: user.into(),
@@ -422,7 +424,7 @@ fn fatal(report: Report) -> Report {
 }
 
 impl Seed {
-    fn grow(self, services: Arc<Services>, stream: Stream, seat: Seat) -> Box<Client> {
+    fn grow(self, services: Arc<Services>, stream: Stream, ahead: &[u8], seat: Seat) -> Box<Client> {
         let key = services.cancels.issue(self.minor);
         let pins = match self.destination.pool.mode {
             PoolMode::Session => Pins::for_session_mode(Arc::clone(&self.destination.pins)),
@@ -433,7 +435,7 @@ impl Seed {
         stats.of(worker::here()).logins.increment();
         let info = services.directory.add(self.arrival);
         Box::new(Client {
-            wire: Wire::new(stream, Arc::clone(&services.stash), BytesMut::new()),
+            wire: Wire::new(stream, Arc::clone(&services.stash), ahead),
             contents: self.served.catalogs.of(&self.destination.server_database),
             database_clock: self.served.cluster.database(&self.destination.server_database),
             clock: SessionClock::default(),

@@ -13,6 +13,7 @@ use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use super::answer;
 use super::directory::{Arrival, Entry};
 use super::services::{Current, Served, Services};
+use super::startup;
 use crate::cancel::Key;
 use crate::config::model::{Destination, User};
 use crate::net::deadline::Deadline;
@@ -89,16 +90,18 @@ pub(super) async fn open(
 }
 
 /// Passes bytes on until one side ends, an administrator ends the client, or Howdah shuts down.
-pub(super) async fn pass(services: Arc<Services>, mut client: Stream, passage: Passage, deadline: Deadline) {
+pub(super) async fn pass(services: Arc<Services>, arrived: startup::Client, passage: Passage, deadline: Deadline) {
     let Passage { mut server, greeting, entry, key } = passage;
+    let startup::Client { stream: mut client, ahead, .. } = arrived;
     let greeted = async {
         client.write_all(&greeting).await?;
-        client.flush().await
+        client.flush().await?;
+        server.write_all(&ahead).await
     };
     if deadline.io(greeted).await.is_err() {
         return;
     }
-    drop(greeting);
+    drop((greeting, ahead));
     let info = entry.share();
     let mut copy = Box::pin(copy_bidirectional(&mut client, &mut server));
     let ended: io::Result<Option<(u64, u64)>> = poll_fn(|cx| {

@@ -43,6 +43,8 @@ pub enum Opening {
 pub struct Client {
     /// Its connection, encrypted if it asked for it.
     pub stream: Stream,
+    /// What was read from it and not yet dealt with.
+    pub ahead: BytesMut,
     /// How it introduced itself.
     pub message: StartupMessage,
     /// The minor version of protocol 3 that is spoken; the client was told if it asked for a newer one.
@@ -267,7 +269,7 @@ async fn greet(mut stream: Stream, message: StartupMessage, terms: Terms<'_>) ->
         Stream::Tcp(_) | Stream::Unix(_) => None,
     };
     let minor = message.spoken(terms.max_minor);
-    Ok(Opening::Client(Box::new(Client { stream, message, minor, tls })))
+    Ok(Opening::Client(Box::new(Client { stream, ahead: BytesMut::new(), message, minor, tls })))
 }
 
 #[cfg(test)]
@@ -322,10 +324,10 @@ mod tests {
         let opening = match opening {
             // Kept open, it would keep the client reading.
             Ok(Opening::Client(client)) => {
-                let Client { stream, message, minor, tls } = *client;
+                let Client { stream, ahead, message, minor, tls } = *client;
                 drop(stream);
                 let (_, nobody) = pair().await;
-                Ok(Opening::Client(Box::new(Client { stream: Stream::Tcp(nobody), message, minor, tls })))
+                Ok(Opening::Client(Box::new(Client { stream: Stream::Tcp(nobody), ahead, message, minor, tls })))
             }
             other => other,
         };

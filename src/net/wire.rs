@@ -61,12 +61,17 @@ pub enum Filled {
 }
 
 impl Wire {
-    /// A wire over `stream`, which is registered with this thread's runtime, with `first` already read from it.
-    pub fn new(stream: Stream, stash: Arc<Stash>, first: BytesMut) -> Self {
+    /// A wire over `stream`, which is registered with this thread's runtime, with `ahead` already read from it.
+    pub fn new(stream: Stream, stash: Arc<Stash>, ahead: &[u8]) -> Self {
+        let mut buffer = BytesMut::new();
+        if !ahead.is_empty() {
+            buffer = stash.take();
+            buffer.extend_from_slice(ahead);
+        }
         Self {
             stream,
             stash,
-            buffer: first,
+            buffer,
             at: 0,
             framer: Framer::default(),
             received: 0,

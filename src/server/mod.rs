@@ -16,8 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use bytes::BytesMut;
-
 use crate::net::buffer::Stash;
 use crate::net::tls::Connector;
 use crate::net::wire::Wire;
@@ -89,7 +87,7 @@ impl Server {
             id: identity.id,
             node: identity.node,
             connected_at: now,
-            wire: Wire::new(connected.stream, stash, BytesMut::new()),
+            wire: Wire::new(connected.stream, stash, &[]),
             replies: Replies::default(),
             carried: Carried::new(Arc::new(parameters), identity.prepared_statements),
             info,
