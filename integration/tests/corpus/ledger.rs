@@ -23,8 +23,36 @@ pub(crate) enum Verdict {
     Unstable,
     /// An error on both.
     Wrong,
-    /// Not asked: it sees what its own transaction or session has made.
-    Unseen,
+    /// Not asked.
+    Unseen(Why),
+}
+
+/// Why a standby was not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Why {
+    /// It sees what its own transaction has written.
+    Written,
+    /// Its session has temporary objects.
+    Temporary,
+    /// Its transaction is serializable, which no standby's can be.
+    Serializable,
+    /// The standby cannot be set as the session is: settings, or a role that came and went.
+    Settings,
+    /// Its transaction has failed, and so does it.
+    Failed,
+    /// The session did not say how it stands.
+    Unknown,
+}
+
+impl Why {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Written, "own writes"),
+        (Self::Temporary, "temporary objects"),
+        (Self::Serializable, "serializable"),
+        (Self::Settings, "settings or role"),
+        (Self::Failed, "failed block"),
+        (Self::Unknown, "state not told"),
+    ];
 }
 
 /// Where a statement came.
@@ -51,7 +79,8 @@ pub(crate) struct Ledger {
     in_blocks: u64,
     /// Messages of the extended protocol, which are not looked at.
     pub(crate) parsed: u64,
-    unseen: u64,
+    /// Reads that no standby was asked for.
+    unseen: BTreeMap<Why, u64>,
     /// Reads that a standby refused or that changed something, and reads with other results.
     misroutes: u64,
     differences: u64,
@@ -84,7 +113,7 @@ impl Ledger {
             offloaded: 0,
             in_blocks: 0,
             parsed: 0,
-            unseen: 0,
+            unseen: BTreeMap::new(),
             misroutes: 0,
             differences: 0,
             unstable: BTreeMap::new(),
@@ -114,7 +143,7 @@ impl Ledger {
                     eprintln!("OTHER RESULT ({}), {}: {text}", self.name, entry.said);
                 }
                 (None, Verdict::Unstable) => *self.unstable.entry(text.clone()).or_default() += 1,
-                (None, Verdict::Unseen) => self.unseen += 1,
+                (None, Verdict::Unseen(why)) => *self.unseen.entry(why).or_default() += 1,
                 (None, Verdict::Same | Verdict::Wrong) => {}
             }
         }
@@ -193,7 +222,7 @@ pub(crate) fn table(ledgers: &[Ledger]) -> String {
             ledger.statements,
             ledger.selects,
             ledger.reads,
-            ledger.unseen,
+            ledger.unseen.values().sum::<u64>(),
             ledger.misroutes,
             ledger.differences,
             ledger.accepted,
@@ -201,6 +230,12 @@ pub(crate) fn table(ledgers: &[Ledger]) -> String {
             ledger.offload(),
             ledger.in_blocks,
         );
+    }
+    let reasons: Vec<&str> = Why::ALL.into_iter().map(|(_, label)| label).collect();
+    let _ = writeln!(text, "\n| not compared | {} |\n|---{}|", reasons.join(" | "), "|---:".repeat(reasons.len()));
+    for ledger in ledgers {
+        let count = |(why, _)| ledger.unseen.get(&why).copied().unwrap_or_default().to_string();
+        let _ = writeln!(text, "| {} | {} |", ledger.name, Why::ALL.map(count).join(" | "));
     }
     for ledger in ledgers.iter().filter(|ledger| ledger.parsed > 0) {
         let _ = writeln!(text, "{}: {} Parse messages are not in it", ledger.name, ledger.parsed);

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::facts::Facts;
-use crate::ledger::{Entry, Ledger, Place, Verdict};
+use crate::ledger::{Entry, Ledger, Place, Verdict, Why};
 use crate::twin::{Answer, State, Twin};
 
 /// Listens for clients of the primary until it is dropped.
@@ -236,7 +236,7 @@ impl Session {
             culprit,
             is_select,
             place: if before == b'T' { Place::Block } else { Place::Alone },
-            verdict: Verdict::Unseen,
+            verdict: Verdict::Unseen(if before == b'E' { Why::Failed } else { Why::Unknown }),
             changed: None,
             said: String::new(),
         };
@@ -277,8 +277,12 @@ impl Session {
             self.ask(if answer.error.is_some() { "ROLLBACK" } else { "COMMIT" }).await?;
             ready.body = vec![b'I'];
         }
-        if let Some(state) = state.filter(State::can_be_followed) {
-            (entry.verdict, entry.said) = self.compare(entry.text, &state, &answer, entry.class).await;
+        match state.as_ref().map(|state| (state, state.is_its_own())) {
+            Some((_, Some(why))) => entry.verdict = Verdict::Unseen(why),
+            Some((state, None)) => {
+                (entry.verdict, entry.said) = self.compare(entry.text, state, &answer, entry.class).await;
+            }
+            None => {}
         }
         self.client.send(&ready).await
     }
@@ -312,8 +316,9 @@ impl Session {
             let (primary, standby) = (self.shared.primary, self.shared.standby);
             self.twins = Some([Twin::start(primary, &self.database).await, Twin::start(standby, &self.database).await]);
         }
-        let Some([twin, standby]) = &mut self.twins else { return (Verdict::Unseen, String::new()) };
-        let Some(there) = standby.answer(text, state).await else { return (Verdict::Unseen, String::new()) };
+        let unseen = (Verdict::Unseen(Why::Settings), String::new());
+        let Some([twin, standby]) = &mut self.twins else { return unseen };
+        let Some(there) = standby.answer(text, state).await else { return unseen };
         if there.error.is_some() && here.error.is_some() {
             return (Verdict::Wrong, String::new());
         }

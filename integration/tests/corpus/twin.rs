@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use howdah_integration::session::{Login, Rows};
 use howdah_integration::wire::{self, Message, Wire};
 
+use crate::ledger::Why;
+
 /// What can be seen of a session: what its transaction has written, who it is, and how it is set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State(Rows);
@@ -52,9 +54,15 @@ impl State {
         self.word(0).is_some()
     }
 
-    /// Whether another session can see what this one sees.
-    pub(crate) fn can_be_followed(&self) -> bool {
-        !self.has_written() && self.word(3) != Some("serializable") && self.word(4) != Some("true")
+    /// Why no other session can see what this one sees, if none can.
+    pub(crate) fn is_its_own(&self) -> Option<Why> {
+        if self.has_written() {
+            Some(Why::Written)
+        } else if self.word(4) == Some("true") {
+            Some(Why::Temporary)
+        } else {
+            (self.word(3) == Some("serializable")).then_some(Why::Serializable)
+        }
     }
 
     /// The statements that put a new session there.
