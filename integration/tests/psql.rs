@@ -145,6 +145,22 @@ async fn backslash_commands(env: &Env) {
     for expected in ["nextval('shown_id_seq'::regclass)", "shown_t_key", "pg_monitor", "UTF8"] {
         assert!(done.out.contains(expected), "{expected} is not in {}", done.out);
     }
+    // What they ask is the same everywhere.
+    env.read_by_replicas("shown").await;
+    env.cluster.forget_calls().await;
+    let script = "\\d shown\n\\du\n\\dp\nSELECT count(*) AS marker_standard FROM information_schema.columns;";
+    psql(&env.app(), script).await.expect_success();
+    for pattern in [
+        "%pg_get_indexdef%",
+        "%pg_get_statisticsobjdef_columns%",
+        "%pg_relation_is_publishable%",
+        "%pg_catalog.pg_policy pol%",
+        "%FROM pg_catalog.pg_roles r%",
+        "%c.relacl%",
+        "%marker_standard%",
+    ] {
+        env.assert_only_on_replicas(pattern).await;
+    }
 }
 
 async fn copy_in_and_out(env: &Env) {

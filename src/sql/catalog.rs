@@ -39,14 +39,23 @@ pub(super) enum Trust {
     Doubtful,
 }
 
-/// Where relations that applications read come from, in queries. Of the system's own its tables, which every node has as the primary
-/// has them; its views show the node they are read on.
+/// Where relations come from, in queries. Of the system's own its tables, which every node has as the primary has them, and such of its
+/// views as read nothing else; the other views show the node or the session that they are read on. What `initdb` made has an
+/// object identifier below 16384 (`FirstNormalObjectId`, src/include/access/transam.h).
 macro_rules! relations {
     () => {
         "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') \
-         AND (n.nspname <> 'pg_catalog' OR c.relkind = 'r') AND n.nspname <> 'information_schema' \
-         AND n.nspname NOT LIKE 'pg\\_t%'"
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT LIKE 'pg\\_t%' \
+         AND (c.relkind <> 'v' OR c.oid >= 16384 OR n.nspname = 'information_schema' OR c.relname IN ('pg_group', \
+         'pg_indexes', 'pg_matviews', 'pg_policies', 'pg_publication_tables', 'pg_roles', 'pg_rules', 'pg_seclabels', \
+         'pg_shadow', 'pg_stats', 'pg_stats_ext', 'pg_stats_ext_exprs', 'pg_tables', 'pg_user', 'pg_user_mappings', 'pg_views'))"
+    };
+}
+
+/// The kind of a relation, in queries: `relkind`, or `s` for one of the system's views.
+macro_rules! kind {
+    () => {
+        "CASE WHEN c.relkind = 'v' AND c.oid < 16384 THEN 's' ELSE c.relkind::pg_catalog.text END"
     };
 }
 
@@ -55,7 +64,9 @@ pub const RELATIONS: usize = 1;
 
 /// The relations without definitions: what has one is given out as a view, which is doubtful as long as its text is not known.
 pub const UNDEFINED: &str = concat!(
-    "SELECT n.nspname, c.relname, CASE WHEN c.relrowsecurity THEN 'v' ELSE c.relkind END, c.relpersistence, NULL, NULL ",
+    "SELECT n.nspname, c.relname, CASE WHEN c.relrowsecurity THEN 'v' ELSE ",
+    kind!(),
+    " END, c.relpersistence, NULL, NULL ",
     relations!()
 );
 
@@ -74,8 +85,10 @@ pub const QUERIES: &[&str] = &[
      GROUP BY 1, 2",
     // Relations: schema, name, kind, persistence, a view's text, the conditions of row-level policies.
     concat!(
-        "SELECT n.nspname, c.relname, c.relkind, c.relpersistence, \
-         CASE WHEN c.relkind = 'v' THEN pg_catalog.pg_get_viewdef(c.oid) END, \
+        "SELECT n.nspname, c.relname, ",
+        kind!(),
+        ", c.relpersistence, \
+         CASE WHEN c.relkind = 'v' AND c.oid >= 16384 THEN pg_catalog.pg_get_viewdef(c.oid) END, \
          CASE WHEN c.relrowsecurity THEN (SELECT pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) \
          || ')', ' AND ') FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polqual IS NOT NULL) END ",
         relations!()
@@ -124,7 +137,7 @@ pub fn build(answers: &[Vec<Row>], (hidden, mark): (Arc<Hidden>, &str), version:
         let (Some(schema), Some(name)) = (text(row, 0), text(row, 1)) else { continue };
         let kind = text(row, 2).unwrap_or_default();
         let permanent = text(row, 3).as_deref() == Some("p");
-        let plain = permanent && matches!(kind.as_str(), "r" | "p" | "m");
+        let plain = permanent && matches!(kind.as_str(), "r" | "p" | "m" | "s");
         let reads = match (text(row, 4), text(row, 5)) {
             (Some(view), _) if permanent => Some(view),
             (None, Some(policy)) if plain => Some(format!("SELECT 1 WHERE {policy}")),
@@ -250,6 +263,8 @@ pub(super) mod tests {
             ["public", "secret", "r", "p", "-", "(writes(x) = 1)"],
             ["public", "guarded", "r", "p", "-", "(owner = CURRENT_USER)"],
             ["pg_catalog", "pg_class", "r", "p", "-", "-"],
+            ["pg_catalog", "pg_roles", "s", "p", "-", "-"],
+            ["information_schema", "tables", "s", "p", "-", "-"],
         ];
         let answers = [
             functions.iter().map(|values| row(values)).collect(),

@@ -8,6 +8,7 @@ mod cache;
 pub mod catalog;
 pub mod classify;
 pub mod command;
+mod dialect;
 mod effects;
 mod functions;
 pub mod hidden;
