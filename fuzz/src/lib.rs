@@ -28,7 +28,7 @@ pub fn database() -> Catalog {
     let answers =
         [functions.iter().map(|f| row(f)).collect(), relations.iter().map(|r| row(r)).collect(), vec![row(&["@@"])]];
     let code = [["locks".to_owned(), "BEGIN PERFORM pg_advisory_lock(1); END".to_owned()]];
-    catalog::build(&answers, (Arc::new(Hidden::new(&code, &[])), "fuzz"), 1)
+    catalog::build(&answers, (Arc::new(Hidden::new(&code, &[], &[])), "fuzz"), 1)
 }
 
 /// `text` with other literals: what must have the same shape. `None` where the values of literals are part of the shape.

@@ -165,6 +165,16 @@ async fn run(client: &Client, statements: &[&str]) -> Vec<String> {
 
 async fn transactions_read_on_replicas_until_they_write(env: &Env) {
     register(env, "moves").await;
+    let primary = env.cluster.primary();
+    let login = Login::superuser(primary.port).database("app").connect().await.unwrap();
+    rows(
+        &login,
+        "CREATE VIEW stamped AS SELECT CURRENT_TIMESTAMP AS t; CREATE VIEW restamped AS SELECT t FROM stamped; \
+         CREATE FUNCTION stamp() RETURNS timestamptz STABLE LANGUAGE sql AS 'SELECT t FROM public.restamped'; \
+         GRANT SELECT ON stamped, restamped TO app",
+    )
+    .await
+    .unwrap();
     let howdah = until_write(env, "session", "10s").await;
     let mut client = Login::app(howdah.port).connect().await.unwrap();
     env.cluster.reads_through(&Login::app(howdah.port), "moves").await;
@@ -200,9 +210,15 @@ async fn transactions_read_on_replicas_until_they_write(env: &Env) {
         .await;
         assert_eq!(saw[1], "77MB");
         assert_ne!(saw[2], "77MB");
-        let clock = "SELECT now()::text AS clock";
-        let saw = run(&client, &["BEGIN", clock, "UPDATE moves SET n = n", clock, "COMMIT"]).await;
-        assert_eq!(saw[0], saw[1], "its time is one");
+        for clock in [
+            "SELECT now()::text AS clock",
+            "SELECT t::text AS viewed FROM restamped",
+            "SELECT stamp()::text AS stamped",
+            "SELECT 'now'::timestamptz::text AS constant",
+        ] {
+            let saw = run(&client, &["BEGIN", clock, "UPDATE moves SET n = n", clock, "COMMIT"]).await;
+            assert_eq!(saw[0], saw[1], "its time is one: {clock}");
+        }
         let saw = run(&client, &["BEGIN", begins, "SHOW transaction_read_only", "END"]).await;
         assert_eq!(saw[1], "off");
         // As drivers do, with statements prepared inside.

@@ -165,18 +165,15 @@ impl Loader {
         "howdah catalog".clone_into(&mut login.application_name);
         let mut connection = Direct::new(connect(&login).await?);
         connection.query(catalog::PATIENCE, TIMEOUT).await?;
-        let (mut answers, mut rest) = (Vec::new(), Ok(()));
+        let version = connection.query(hidden::VERSION, TIMEOUT).await?.concat().into_iter().flatten().collect();
+        let mut rest = Ok(());
+        let mut answers = Vec::new();
         for (index, query) in catalog::QUERIES.iter().enumerate() {
-            let answer = match connection.query(query, TIMEOUT).await {
-                Err(QueryError::Server(error))
-                    if index == catalog::RELATIONS && error.code == SqlState::LOCK_NOT_AVAILABLE =>
-                {
-                    rest = Err(LoadError::Locked);
-                    connection.query(catalog::UNDEFINED, TIMEOUT).await?
-                }
-                answer => answer?,
-            };
-            answers.push(answer);
+            answers.push(if index == catalog::RELATIONS {
+                unlocked(&mut connection, [query, catalog::UNDEFINED], &mut rest).await?
+            } else {
+                connection.query(query, TIMEOUT).await?
+            });
         }
         if let [Some(hash), Some(end)] = connection.query(catalog::DEFAULTS, TIMEOUT).await?.concat().as_slice() {
             let before = self.defaults.insert(contents.database().clone(), hash.clone());
@@ -184,7 +181,8 @@ impl Loader {
                 self.renew(services, end.parse().ok());
             }
         }
-        let (mark, hidden) = self.hidden(contents, &mut connection).await?;
+        let definitions = catalog::definitions(&answers[catalog::RELATIONS]);
+        let (mark, hidden) = self.hidden(contents, &mut connection, (version, &definitions), &mut rest).await?;
         self.version += 1;
         Ok((catalog::build(&answers, (hidden, &mark), self.version), rest))
     }
@@ -193,18 +191,21 @@ impl Loader {
         &mut self,
         contents: &Contents,
         connection: &mut Direct,
+        (version, definitions): (String, &[[String; 2]]),
+        rest: &mut Result<(), LoadError>,
     ) -> Result<(String, Arc<Hidden>), LoadError> {
-        let version: String =
-            connection.query(hidden::VERSION, TIMEOUT).await?.concat().into_iter().flatten().collect();
         if let Some(known) = self.hidden.get(contents.database()).filter(|(known, _)| *known == version) {
             return Ok(known.clone());
         }
-        let [functions, triggers] = hidden::QUERIES;
-        let functions = pairs(connection.query(functions, TIMEOUT).await?);
-        let triggers = pairs(connection.query(triggers, TIMEOUT).await?);
-        let found = (version, Arc::new(Hidden::new(&functions, &triggers)));
-        self.hidden.insert(contents.database().clone(), found.clone());
-        Ok(found)
+        let functions = unlocked(connection, [hidden::QUERIES[hidden::FUNCTIONS], hidden::STRINGS], rest).await?;
+        let triggers = pairs(connection.query(hidden::QUERIES[1], TIMEOUT).await?);
+        let found = Arc::new(Hidden::new(&pairs(functions), &triggers, definitions));
+        if rest.is_err() {
+            // Not all of it: it is asked for again.
+            return Ok((format!("{version} {}", self.version), found));
+        }
+        self.hidden.insert(contents.database().clone(), (version.clone(), Arc::clone(&found)));
+        Ok((version, found))
     }
 
     /// Servers that began with other settings than new ones would are lent no more: on a replica, those that began before
@@ -217,6 +218,21 @@ impl Loader {
         while self.followers.try_join_next().is_some() {}
         let services = Arc::clone(services);
         self.followers.spawn(async move { follow(&services, &cluster, end).await });
+    }
+}
+
+/// The answer to the first query, or to the second if the first has to wait for somebody's lock.
+async fn unlocked(
+    connection: &mut Direct,
+    [query, otherwise]: [&str; 2],
+    rest: &mut Result<(), LoadError>,
+) -> Result<Rows, LoadError> {
+    match connection.query(query, TIMEOUT).await {
+        Err(QueryError::Server(error)) if error.code == SqlState::LOCK_NOT_AVAILABLE => {
+            *rest = Err(LoadError::Locked);
+            Ok(connection.query(otherwise, TIMEOUT).await?)
+        }
+        answer => Ok(answer?),
     }
 }
 

@@ -5,6 +5,7 @@
 //! portal, a setting for the transaction, its time) has to be done where it stays.
 
 use super::observe::{Batch, Plan, lone_command};
+use super::scope::is_momentary;
 use super::{Deferred, Session, Tx};
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::sql::Effects;
@@ -77,7 +78,8 @@ pub(super) fn is_plain(batch: Batch<'_>, plan: &Plan) -> bool {
         && is_whole(batch)
         && batch.messages().all(|(frame, body)| match frame.tag {
             _ if !frame.is_start() || !frame.is_end() => false,
-            tag::QUERY | tag::PARSE | tag::DESCRIBE | tag::CLOSE | tag::SYNC => true,
+            tag::QUERY | tag::PARSE => !is_momentary(body),
+            tag::DESCRIBE | tag::CLOSE | tag::SYNC => true,
             tag::BIND => body.first() == Some(&0),
             // With a number of rows it may leave a portal that can go on.
             tag::EXECUTE => body == b"\0\0\0\0\0" && batch.binds_before(frame),
@@ -121,6 +123,7 @@ mod tests {
             (&[BIND, EXECUTE, (tag::FLUSH, b"")], false),
             (&[BIND, EXECUTE], false),
             (&[(tag::QUERY, b"select 1\0")], true),
+            (&[(tag::QUERY, b"select 'now'::timestamptz\0")], false),
             (&[(tag::FUNCTION_CALL, b"")], false),
         ] {
             let (mut buffer, mut frames) = (Vec::new(), Vec::new());

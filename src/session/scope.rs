@@ -68,7 +68,7 @@ impl Session {
 }
 
 /// Whether a constant like `'now'` stands in `text`.
-fn is_momentary(text: &[u8]) -> bool {
+pub(super) fn is_momentary(text: &[u8]) -> bool {
     let quotes = text.iter().enumerate().filter(|(_, byte)| **byte == b'\'').map(|(at, _)| &text[at + 1..]);
     quotes.map(<[u8]>::trim_ascii_start).any(|rest| {
         MOMENTS.iter().any(|word| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))

@@ -18,8 +18,8 @@ fn search(code: &[u8], depth: u32) -> Effects {
     let tokens: Vec<Token> = Scanner::new(code).collect();
     let mut found = Effects::default();
     for (at, token) in tokens.iter().enumerate() {
+        found = found.with(effects::of_token(code, token, tokens.get(at + 1)));
         if let Some(next) = tokens.get(at + 1) {
-            found = found.with(effects::of_pair(code, token, next));
             let before = at.checked_sub(1).and_then(|before| tokens.get(before));
             let sets = token.is_word(code, "set") && begins(code, before) && !of_transaction(code, next);
             let calls = token.is_name(code, "set_config") && next.is_mark(code, "(");
@@ -81,6 +81,8 @@ mod tests {
             ("BEGIN PERFORM set_config('a.b', x, false); END", Effects::SET_CONFIG_OPAQUE),
             ("BEGIN PERFORM set_config('a.b', x, is_local); END", Effects::SET_CONFIG_OPAQUE),
             ("BEGIN PERFORM set_config('a.b', x", Effects::SET_CONFIG_OPAQUE),
+            ("SELECT CURRENT_DATE", Effects::NOW),
+            ("BEGIN RETURN now(); END", Effects::NOW),
         ] {
             assert_eq!(effects(code.as_bytes()), expected, "{code}");
         }

@@ -106,7 +106,7 @@ pub const DEFAULTS: &str = "SELECT pg_catalog.hashtextextended(coalesce(pg_catal
      (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))";
 
 /// A row of text values.
-type Row = Vec<Option<String>>;
+pub type Row = Vec<Option<String>>;
 
 /// A relation that is judged by the text of its definition.
 struct Defined {
@@ -114,6 +114,16 @@ struct Defined {
     name: String,
     /// What is read when it is read.
     text: String,
+}
+
+/// Relations and what is read with them, out of an answer to [`QUERIES`]`[`[`RELATIONS`]`]`: views' texts, policies' conditions.
+#[must_use]
+pub fn definitions(relations: &[Row]) -> Vec<[String; 2]> {
+    let defined = relations.iter().flat_map(|row| {
+        let (name, texts) = (row.get(1).cloned().flatten(), row.get(4..).unwrap_or_default());
+        texts.iter().flatten().filter_map(move |text| Some([name.clone()?, text.clone()]))
+    });
+    defined.collect()
 }
 
 /// Makes a catalog of the answers to [`QUERIES`], and of what functions and triggers hide, which bears a mark of its own.
@@ -262,6 +272,7 @@ pub(super) mod tests {
             ["public", "worse", "v", "p", " SELECT bad.n FROM bad;", "-"],
             ["public", "secret", "r", "p", "-", "(writes(x) = 1)"],
             ["public", "guarded", "r", "p", "-", "(owner = CURRENT_USER)"],
+            ["public", "dated", "v", "p", " SELECT CURRENT_DATE AS today;", "-"],
             ["pg_catalog", "pg_class", "r", "p", "-", "-"],
             ["pg_catalog", "pg_roles", "s", "p", "-", "-"],
             ["information_schema", "tables", "s", "p", "-", "-"],
@@ -271,7 +282,8 @@ pub(super) mod tests {
             relations.iter().map(|values| row(values)).collect(),
             vec![row(&["@@"])],
         ];
-        build(&answers, Default::default(), 1)
+        let hidden = Hidden::new(&[], &[], &definitions(&answers[RELATIONS]));
+        build(&answers, (Arc::new(hidden), ""), 1)
     }
 
     #[test]

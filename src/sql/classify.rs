@@ -352,6 +352,14 @@ mod tests {
     }
 
     #[test]
+    fn the_time_that_a_view_asks_for_is_noticed() {
+        let (classifier, catalog) = (Classifier::default(), sample());
+        let analysis = classifier.analyse(b"select d.today from dated d", &catalog);
+        assert_eq!((analysis.class(), analysis.effects), (Class::Read, Effects::NOW));
+        assert_eq!(classifier.analyse(b"select x from good", &catalog).effects, Effects::default());
+    }
+
+    #[test]
     fn what_made_it_a_write_is_named() {
         let catalog = sample();
         for (text, expected) in [

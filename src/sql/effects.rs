@@ -47,12 +47,8 @@ pub(super) fn lasting(text: &[u8]) -> Effects {
 
 fn of_statement(text: &[u8], tokens: &[Token]) -> Effects {
     let mut effects = first_word(text, tokens);
-    for pair in tokens.windows(2) {
-        let [token, next] = pair else { continue };
-        effects = effects.with(of_pair(text, token, next));
-    }
-    if tokens.iter().any(|token| CLOCKS.iter().any(|word| token.is_word(text, word))) {
-        effects = effects.with(Effects::NOW);
+    for (at, token) in tokens.iter().enumerate() {
+        effects = effects.with(of_token(text, token, tokens.get(at + 1)));
     }
     if tokens.first().is_some_and(|first| first.is_word(text, "do")) {
         let code = tokens.iter().filter_map(|token| token.string(text));
@@ -76,8 +72,12 @@ fn of_statement(text: &[u8], tokens: &[Token]) -> Effects {
     if opaque == Opaque::Some { effects.with(Effects::SET_CONFIG_OPAQUE) } else { effects }
 }
 
-/// What two tokens, one behind the other, tell wherever they stand.
-pub(super) fn of_pair(text: &[u8], token: &Token, next: &Token) -> Effects {
+/// What a token tells wherever it stands, with the one behind it.
+pub(super) fn of_token(text: &[u8], token: &Token, next: Option<&Token>) -> Effects {
+    if CLOCKS.iter().any(|word| token.is_word(text, word)) {
+        return Effects::NOW;
+    }
+    let Some(next) = next else { return Effects::default() };
     if next.is_mark(text, "(")
         && let Some((_, effect)) = CALLS.iter().find(|(name, _)| token.is_name(text, name))
     {

@@ -1,7 +1,9 @@
-//! What functions and triggers leave behind in the session that calls them, as far as the words of their code tell.
+//! What functions, triggers, views and policies leave behind in the session that comes upon them, and what they ask of it, as far as
+//! the words of their code tell.
 //!
 //! Code is searched, not understood (`body`), so a function may be here that does nothing of the kind: the session then
-//! asks the server in vain. What code in C does, and what is called by name only at run time, is not seen.
+//! asks the server in vain. For the same reason a view is taken for read wherever its name stands. What code in C does, and what is
+//! called by name only at run time, is not seen.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,23 +12,45 @@ use super::body;
 use super::scan::{Scanner, Token};
 use super::split::Cursor;
 
-/// The effects of functions and, for those who write to them, of relations, by name without schema.
+/// The effects of functions, of relations for those who write to them, and of views and relations with policies, by name
+/// without schema.
 #[derive(Clone, Debug, Default)]
 pub struct Hidden {
     functions: HashMap<String, Effects>,
     relations: HashMap<String, Effects>,
+    views: HashMap<String, Effects>,
 }
 
-/// One value that changes whenever an answer to [`QUERIES`] might.
+/// One value that changes whenever an answer to [`QUERIES`], the text of a view or the condition of a policy might. To be
+/// asked for before these.
 pub const VERSION: &str = "SELECT pg_catalog.hashtextextended(coalesce(pg_catalog.string_agg(o, ',' ORDER BY o), ''), 0) FROM \
      (SELECT pg_catalog.concat_ws(' ', p.oid, p.xmin) FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 \
-     UNION ALL SELECT pg_catalog.concat_ws(' ', t.oid, t.xmin) FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal) AS a(o)";
+     UNION ALL SELECT pg_catalog.concat_ws(' ', t.oid, t.xmin) FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal \
+     UNION ALL SELECT pg_catalog.concat_ws(' ', r.oid, r.xmin) FROM pg_catalog.pg_rewrite r WHERE r.oid >= 16384 \
+     UNION ALL SELECT pg_catalog.concat_ws(' ', p.oid, p.xmin) FROM pg_catalog.pg_policy p) AS a(o)";
+
+/// Where functions come from that were not there from the beginning (`FirstNormalObjectId`, src/include/access/transam.h), in queries.
+macro_rules! functions {
+    () => {
+        "FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
+         WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') AND pg_catalog.length(p.prosrc) <= 65536"
+    };
+}
+
+/// The functions without code that is no string: what is asked where the tables that such code reads are locked.
+pub const STRINGS: &str = concat!("SELECT p.proname, p.prosrc ", functions!());
+
+/// Where among [`QUERIES`] the functions are.
+pub const FUNCTIONS: usize = 0;
 
 /// What must be asked of the primary, in this order; [`Hidden::new`] takes the answers.
 pub const QUERIES: [&str; 2] = [
-    // Functions that were not there from the beginning (`FirstNormalObjectId`, src/include/access/transam.h), and their code.
-    "SELECT p.proname, p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
-     WHERE p.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') AND pg_catalog.length(p.prosrc) <= 65536",
+    // Functions and their code, which is in their definition where it is no string (`BEGIN ATOMIC`).
+    concat!(
+        "SELECT p.proname, CASE WHEN p.prosrc = '' AND p.prokind IN ('f', 'p') THEN pg_catalog.pg_get_functiondef(p.oid) \
+         ELSE p.prosrc END ",
+        functions!()
+    ),
     // Relations with triggers, and the triggers' functions.
     "SELECT c.relname, p.proname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
      JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal",
@@ -37,20 +61,23 @@ pub const QUERIES: [&str; 2] = [
 enum Thing {
     Called(String),
     Written(String),
+    Read(String),
 }
 
 impl Hidden {
-    /// What the answers to [`QUERIES`] say: functions and their code; relations and their triggers' functions.
+    /// What the answers to [`QUERIES`] say, functions and their code and relations and their triggers' functions, and the
+    /// definitions of views and policies, by relation.
     #[must_use]
-    pub fn new(functions: &[[String; 2]], triggers: &[[String; 2]]) -> Self {
+    pub fn new(functions: &[[String; 2]], triggers: &[[String; 2]], definitions: &[[String; 2]]) -> Self {
         let mut hidden = Self::default();
         // Who has the effects of whom.
         let mut users: HashMap<Thing, HashSet<Thing>> = HashMap::new();
         let mut open = Vec::new();
-        for [name, code] in functions {
-            let own = Thing::Called(name.clone());
+        let views: HashSet<&str> = definitions.iter().map(|[name, _]| name.as_str()).collect();
+        let called = functions.iter().map(|[name, code]| (Thing::Called(name.clone()), code));
+        for (own, code) in called.chain(definitions.iter().map(|[name, text]| (Thing::Read(name.clone()), text))) {
             let effects = body::effects(code.as_bytes());
-            for thing in things(code.as_bytes()) {
+            for thing in things(code.as_bytes(), |name| views.contains(name)) {
                 users.entry(thing).or_default().insert(own.clone());
             }
             open.push((own, effects));
@@ -78,6 +105,7 @@ impl Hidden {
         match thing {
             Thing::Called(name) => self.functions.insert(name.clone(), after),
             Thing::Written(name) => self.relations.insert(name.clone(), after),
+            Thing::Read(name) => self.views.insert(name.clone(), after),
         };
         true
     }
@@ -86,29 +114,35 @@ impl Hidden {
         let known = match thing {
             Thing::Called(name) => self.functions.get(name),
             Thing::Written(name) => self.relations.get(name),
+            Thing::Read(name) => self.views.get(name),
         };
         known.copied().unwrap_or_default()
     }
 
     /// What `text` has besides the effects that its own words tell.
     pub(super) fn effects(&self, text: &[u8]) -> Effects {
-        if self.functions.is_empty() && self.relations.is_empty() {
+        if self.functions.is_empty() && self.relations.is_empty() && self.views.is_empty() {
             return Effects::default();
         }
-        things(text).iter().fold(Effects::default(), |effects, thing| effects.with(self.of(thing)))
+        things(text, |name| self.views.contains_key(name))
+            .iter()
+            .fold(Effects::default(), |effects, thing| effects.with(self.of(thing)))
     }
 }
 
-/// What `text` calls and writes to.
-fn things(text: &[u8]) -> HashSet<Thing> {
+/// What `text` calls and writes to, and the views that it mentions.
+fn things(text: &[u8], is_view: impl Fn(&str) -> bool) -> HashSet<Thing> {
     let tokens: Vec<Token> = Scanner::new(text).collect();
     let mut found = HashSet::new();
     for (at, token) in tokens.iter().enumerate() {
         let rest = &tokens[at + 1..];
-        if rest.first().is_some_and(|next| next.is_mark(text, "("))
-            && let Some(name) = token.identifier(text)
-        {
-            found.insert(Thing::Called(name));
+        if let Some(name) = token.identifier(text) {
+            if is_view(&name) {
+                found.insert(Thing::Read(name.clone()));
+            }
+            if rest.first().is_some_and(|next| next.is_mark(text, "(")) {
+                found.insert(Thing::Called(name));
+            }
         }
         if writes(text, &tokens[..at], token)
             && let Some(name) = relation(Cursor::new(text, rest))
@@ -152,8 +186,38 @@ mod tests {
             ["makes", "BEGIN CREATE TEMP TABLE x (); END"],
             ["itself", "BEGIN PERFORM itself(); END"],
             ["trigger", "BEGIN PERFORM makes(); RETURN NEW; END"],
+            ["looks", "SELECT count(*) FROM shop.recent"],
+            ["stamps", "SELECT now()"],
         ]);
-        Hidden::new(&functions, &pairs(&[["watched", "trigger"], ["quiet", "plain"]]))
+        let definitions = pairs(&[
+            ["recent", " SELECT o.id FROM orders o WHERE (o.day = CURRENT_DATE);"],
+            ["over recent", " SELECT recent.id FROM shop.recent;"],
+            ["counted", " SELECT shop.looks() AS n;"],
+            ["stamped", " SELECT shop.stamps() AS t;"],
+            ["tenants", "(until > now())"],
+            ["still", " SELECT o.id FROM orders o;"],
+        ]);
+        Hidden::new(&functions, &pairs(&[["watched", "trigger"], ["quiet", "plain"]]), &definitions)
+    }
+
+    #[test]
+    fn views_and_policies_that_ask_for_the_time_are_found() {
+        let hidden = sample();
+        for (text, expected) in [
+            ("select * from recent", true),
+            ("select 1 from orders o, shop.\"recent\" r", true),
+            ("select * from \"over recent\"", true),
+            ("select looks()", true),
+            ("select * from counted", true),
+            ("table stamped", true),
+            ("select id from tenants", true),
+            ("select * from still", false),
+            ("select * from \"Recent\"", false),
+            ("select 'recent' from orders", false),
+        ] {
+            let expected = if expected { Effects::NOW } else { Effects::default() };
+            assert_eq!(hidden.effects(text.as_bytes()), expected, "{text}");
+        }
     }
 
     #[test]

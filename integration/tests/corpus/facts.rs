@@ -68,7 +68,10 @@ impl Facts {
 }
 
 impl Database {
+    /// Somebody else's DDL may be in the way; Howdah tries again later and keeps what it has until then.
     async fn load(&mut self, number: u64) {
+        let Ok(version) = rows(&self.client, hidden::VERSION).await else { return };
+        let version: String = version.concat().into_iter().flatten().collect();
         let mut answers = Vec::new();
         for (index, query) in catalog::QUERIES.iter().enumerate() {
             let answer = match rows(&self.client, query).await {
@@ -77,19 +80,17 @@ impl Database {
                 }
                 answer => answer,
             };
-            // Somebody else's DDL may be in the way; Howdah tries again later and keeps what it has until then.
             let Ok(answer) = answer else { return };
             answers.push(answer);
         }
-        let Ok(version) = rows(&self.client, hidden::VERSION).await else { return };
-        let version: String = version.concat().into_iter().flatten().collect();
         if version != self.hidden.0 {
             let (Ok(functions), Ok(triggers)) =
                 (rows(&self.client, hidden::QUERIES[0]).await, rows(&self.client, hidden::QUERIES[1]).await)
             else {
                 return;
             };
-            self.hidden = (version, Arc::new(Hidden::new(&pairs(functions), &pairs(triggers))));
+            let definitions = catalog::definitions(&answers[catalog::RELATIONS]);
+            self.hidden = (version, Arc::new(Hidden::new(&pairs(functions), &pairs(triggers), &definitions)));
         }
         self.catalog = Arc::new(catalog::build(&answers, (Arc::clone(&self.hidden.1), &self.hidden.0), number));
         self.is_stale = false;
