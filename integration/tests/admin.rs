@@ -233,10 +233,10 @@ async fn explained(env: &Env, question: &str, item: &str) -> Option<String> {
     facts.into_iter().find(|fact| fact[0].as_deref() == Some(item)).and_then(|fact| fact[1].clone())
 }
 
-/// How many statements went to `target` for `reason`.
-async fn routed(env: &Env, target: &str, reason: &str) -> u64 {
+/// How many statements of `class` went to `target` for `reason`.
+async fn routed(env: &Env, class: &str, target: &str, reason: &str) -> u64 {
     let (_, page) = env.howdah().http("/metrics").await.unwrap();
-    let label = format!("howdah_routed_statements_total{{target=\"{target}\",reason=\"{reason}\"}} ");
+    let label = format!("howdah_routed_statements_total{{class=\"{class}\",target=\"{target}\",reason=\"{reason}\"}} ");
     page.lines().find_map(|line| line.strip_prefix(&label)).map_or(0, |count| count.parse().unwrap())
 }
 
@@ -263,10 +263,17 @@ async fn routes_are_explained(env: &Env) {
         assert!(said.starts_with(target), "{sql}: {said}");
         assert_eq!(explained(env, &question, "decided by").await.as_deref(), culprit, "{sql}");
         // And so it is.
-        let before = routed(env, target, reason).await;
+        let class = if reason.starts_with("write") { "write" } else { "read" };
+        let before = routed(env, class, target, reason).await;
         rows(&client, sql).await.unwrap();
-        assert!(routed(env, target, reason).await > before, "{sql}");
+        assert!(routed(env, class, target, reason).await > before, "{sql}");
     }
+    // Every statement of a transaction counts.
+    let before = routed(env, "read", "primary", "transaction").await;
+    rows(&client, "BEGIN; INSERT INTO explained DEFAULT VALUES").await.unwrap();
+    rows(&client, "SELECT a FROM explained").await.unwrap();
+    rows(&client, "COMMIT").await.unwrap();
+    assert_eq!(routed(env, "read", "primary", "transaction").await, before + 1);
     for (sql, pins) in [
         ("SELECT 1", "no"),
         ("CREATE TEMP TABLE t (a int)", "temporary (pin)"),

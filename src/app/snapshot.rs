@@ -41,7 +41,9 @@ pub(super) fn snapshot(services: &Arc<Services>, started: SystemTime) -> Snapsho
         clients_logging_in: count(connected.saturating_sub(infos.len())),
         clients_max: count(current.config.limits.max_clients),
         login_failures: counters.login_failures.value(),
-        routed: routed.map(|(target, reason, count)| Routed { target, reason: reason.as_str(), count }).collect(),
+        routed: routed
+            .map(|([class, target], reason, count)| Routed { class, target, reason: reason.as_str(), count })
+            .collect(),
         retries: vec![("replica_failed", counters.retries.value())],
         cancels: counters.cancels(),
         pins: counters

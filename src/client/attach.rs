@@ -408,13 +408,13 @@ impl Client {
         lease.info.lend(self.info.id, since);
         self.info.active(lease.id);
         self.key.slot.lend(Arc::clone(lease.key()));
-        self.services.counters.routed(ran, reason);
         let held = Held {
             lease,
             busy,
             node,
             incarnation,
             ran,
+            reason,
             since,
             along,
             recent: [0; 4],

@@ -9,7 +9,6 @@ use super::task::{Attachment, Client, End, Held};
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::relay::{Outcome, Until};
-use crate::router::reason::Reason;
 use crate::server::own::OwnError;
 use crate::session::settings::Difference;
 use crate::session::{Plan, Tx};
@@ -27,7 +26,6 @@ pub(super) enum Bring {
 #[derive(Debug)]
 pub(super) struct Along {
     pub(super) difference: Difference,
-    reason: Reason,
     orders: Orders,
 }
 
@@ -52,7 +50,7 @@ impl Client {
             (Some(difference), bring) if bring == Bring::First || difference.changes_identity() => {
                 return Err((Box::new(lent), difference));
             }
-            (Some(difference), _) => Some(Box::new(Along { difference, reason: lent.reason, orders: orders.clone() })),
+            (Some(difference), _) => Some(Box::new(Along { difference, orders: orders.clone() })),
         };
         self.hold(lent, along, now);
         Ok(())
@@ -74,12 +72,12 @@ impl Client {
             // Should it fail, the connection is lost.
             let _ = held.lease.run_own("ROLLBACK", timeout).await;
         }
-        let Held { lease, busy, node, incarnation, ran, .. } = held;
+        let Held { lease, busy, node, incarnation, ran, reason, .. } = held;
         let timed = lease.carried.settings.get("statement_timeout").is_some();
         if code == Some(SqlState::QUERY_CANCELED) && !timed {
             return Ok(Err(AttachError::Report(answer::canceled())));
         }
-        let Along { difference, reason, mut orders } = *along;
+        let Along { difference, mut orders } = *along;
         orders.bring = Bring::First;
         let lent = Lent { lease, busy, node, incarnation, ran, reason };
         let later = if lent.lease.broken().is_some() {

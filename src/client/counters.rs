@@ -46,15 +46,24 @@ pub struct Counters {
     sides: usize,
 }
 
+/// What a batch was taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// It is certain to change nothing.
+    Read,
+    /// Anything else.
+    Write,
+}
+
 /// By reason.
 type Counts = [Counter; Reason::ALL.len()];
 
-/// Servers lent, by where they led and why.
+/// Batches that have run, by what they were taken for, where they went and why.
 #[derive(Debug, Default)]
-struct Routes {
-    primary: Counts,
-    replica: Counts,
-}
+struct Routes([Counts; 4]);
+
+/// The class and the target that each of [`Routes`]' counts is of.
+const ROUTES: [[&str; 2]; 4] = [["read", "primary"], ["read", "replica"], ["write", "primary"], ["write", "replica"]];
 
 fn increment(counts: &[Counter; pins::Reason::ALL.len()], reason: pins::Reason) {
     for (count, _) in counts.iter().zip(pins::Reason::ALL).filter(|(_, other)| *other == reason) {
@@ -83,13 +92,15 @@ impl Counters {
         }
     }
 
-    pub(super) fn routed(&self, ran: Ran, reason: Reason) {
-        let routes = self.routes.of(worker::here());
-        let counts = match ran {
-            Ran::OnPrimary => &routes.primary,
-            Ran::OnReplica => &routes.replica,
+    pub(super) fn routed(&self, class: Class, ran: Ran, reason: Reason) {
+        let at = match (class, ran) {
+            (Class::Read, Ran::OnPrimary) => 0,
+            (Class::Read, Ran::OnReplica) => 1,
+            (Class::Write, Ran::OnPrimary) => 2,
+            (Class::Write, Ran::OnReplica) => 3,
         };
-        if let Some(count) = counts.get(reason.index()) {
+        let Routes(counts) = self.routes.of(worker::here());
+        if let Some(count) = counts[at].get(reason.index()) {
             count.increment();
         }
     }
@@ -126,14 +137,13 @@ impl Counters {
         Arc::clone(stats.or_insert_with(|| Arc::new(Sharded::new(self.sides))))
     }
 
-    /// Servers lent, by where they led and why: `primary` or `replica`, the reason, how often.
-    pub fn by_reason(&self) -> Vec<(&'static str, Reason, u64)> {
-        let led_to = |target, counts: fn(&Routes) -> &Counts| {
-            let sum = move |at: usize| self.routes.iter().map(|routes| counts(routes)[at].read()).sum();
-            Reason::ALL.iter().enumerate().map(move |(at, reason)| (target, *reason, sum(at)))
-        };
-        let counted = led_to("primary", |routes| &routes.primary).chain(led_to("replica", |routes| &routes.replica));
-        counted.filter(|(_, _, count)| *count > 0).collect()
+    /// Batches that have run: `read` or `write`, `primary` or `replica`, the reason, how many.
+    pub fn by_reason(&self) -> Vec<([&'static str; 2], Reason, u64)> {
+        let all = ROUTES.iter().enumerate().flat_map(|(which, labels)| {
+            let sum = move |at: usize| self.routes.iter().map(|Routes(counts)| counts[which][at].read()).sum();
+            Reason::ALL.iter().enumerate().map(move |(at, reason)| (*labels, *reason, sum(at)))
+        });
+        all.filter(|(_, _, count)| *count > 0).collect()
     }
 
     /// Cancel requests by what became of them.

@@ -11,6 +11,7 @@ use super::answer::{self, Wrote};
 use super::attach::{AttachError, Orders};
 use super::audit::Audit;
 use super::bring::Bring;
+use super::counters::Class;
 use super::freshness::Witness;
 use super::task::{Attachment, Client, End, Held};
 use crate::net::worker;
@@ -104,7 +105,7 @@ impl Client {
             }
             outcome => outcome,
         };
-        self.count(started);
+        self.count(&plan, started);
         if plan.effects.has(Effects::LAST_LSN) {
             self.position_told();
         }
@@ -183,7 +184,7 @@ impl Client {
     }
 
     /// Counts a batch that has run; before its messages are forgotten.
-    fn count(&mut self, started: Instant) {
+    fn count(&mut self, plan: &Plan, started: Instant) {
         let here = worker::here();
         let stats = self.stats.of(here);
         for frame in self.frames.iter().filter(|frame| frame.is_start()) {
@@ -193,14 +194,22 @@ impl Client {
                 _ => {}
             }
         }
+        let is_idle = self.session.status() == TransactionStatus::Idle;
         let Attachment::Lent(held) = &mut self.attachment else { return };
+        let class = if plan.only_reads { Class::Read } else { Class::Write };
+        self.services.counters.routed(class, held.ran, held.reason);
+        held.reason = match held.ran {
+            _ if is_idle => Reason::Pinned,
+            Ran::OnPrimary => Reason::Transaction,
+            Ran::OnReplica => held.reason,
+        };
         let parses = held.lease.replies.take_parses();
         let stats = held.lease.pool().stats.of(here);
         stats.server_parse_count.add(parses);
         stats.query_count.increment();
         let now = Instant::now();
         stats.query_time.record(now - started);
-        if self.session.status() == TransactionStatus::Idle {
+        if is_idle {
             stats.xact_count.increment();
             stats.xact_time.record(now.saturating_duration_since(held.since));
         }

@@ -32,6 +32,7 @@ use crate::protocol::replies::Kind;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::TransactionStatus;
 use crate::relay::Until;
+use crate::router::reason::Reason;
 use crate::router::view::Busy;
 use crate::session::parameters::Parameters;
 use crate::session::pins::Scrub;
@@ -49,6 +50,8 @@ pub(super) struct Held {
     /// The node's incarnation when it was chosen.
     pub(super) incarnation: u64,
     pub(super) ran: Ran,
+    /// Why the next batch goes there.
+    pub(super) reason: Reason,
     /// Since when.
     pub(super) since: Instant,
     /// The settings that go to it with the client's next messages.

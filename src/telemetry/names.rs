@@ -106,7 +106,7 @@ metrics! {
     NOTIFY_OVERFLOWS: Counter Count "howdah_notify_overflows_total" "Clients that were let go because too many notifications waited for them (limits.notify_queue).";
     NOTIFY_LOSSES: Counter Count "howdah_notify_losses_total" "Listening connections that were lost: their clients may have missed notifications, and were told.";
 
-    ROUTED: Counter Count "howdah_routed_statements_total" "Statements by target and the reason for it.";
+    ROUTED: Counter Count "howdah_routed_statements_total" "Batches of statements by class (read, or write for anything else), target and the reason for it.";
     RETRIES: Counter Count "howdah_retries_total" "Statements that were repeated elsewhere unseen, by cause.";
     CANCELS: Counter Count "howdah_cancels_total" "Cancel requests by outcome.";
     PINS: Gauge Count "howdah_pins" "Clients that are pinned to a server, by reason.";

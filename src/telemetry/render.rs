@@ -71,7 +71,8 @@ impl Page {
 
     fn routing(&self, snapshot: &Snapshot) {
         for routed in &snapshot.routed {
-            self.counter(names::ROUTED, &[("target", routed.target), ("reason", routed.reason)], routed.count);
+            let labels = [("class", routed.class), ("target", routed.target), ("reason", routed.reason)];
+            self.counter(names::ROUTED, &labels, routed.count);
         }
         for (cause, count) in &snapshot.retries {
             self.counter(names::RETRIES, &[("cause", cause)], *count);
@@ -253,7 +254,7 @@ mod tests {
             user: "we\"ird".into(),
             stats: super::super::counters::ClientTotals { logins: 3, ..Default::default() },
         });
-        snapshot.routed.push(Routed { target: "replica", reason: "read", count: 5 });
+        snapshot.routed.push(Routed { class: "read", target: "replica", reason: "read", count: 5 });
         snapshot.retries.push(("read_only", 2));
         snapshot.cancels.push(("sent", 1));
         snapshot.pins.push(Pins { reason: "temporary", current: 1, total: 4, rejected: 3, over_budget: 2 });
@@ -300,7 +301,7 @@ mod tests {
             &full(),
             &[
                 "# TYPE howdah_routed_statements_total counter",
-                "howdah_routed_statements_total{target=\"replica\",reason=\"read\"} 5",
+                "howdah_routed_statements_total{class=\"read\",target=\"replica\",reason=\"read\"} 5",
                 "howdah_clients_connected 7",
                 "howdah_client_logins_total{database=\"app\",user=\"we\\\"ird\"} 3",
                 "howdah_retries_total{cause=\"read_only\"} 2",

@@ -197,6 +197,8 @@ pub struct Clients {
 /// Statements that went to one kind of target for one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Routed {
+    /// `read` or `write`.
+    pub class: &'static str,
     /// `primary` or `replica`.
     pub target: &'static str,
     /// The router's reason.
