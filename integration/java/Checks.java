@@ -180,6 +180,15 @@ public class Checks {
             connection.commit();
             equal(value(connection, "SELECT count(*) FROM jdbc_tx"), "3");
         }
+        // BEGIN READ ONLY comes in one batch with the first statement.
+        try (Connection connection = connect("")) {
+            connection.setReadOnly(true);
+            connection.setAutoCommit(false);
+            for (int i = 0; i < 12; i++) {
+                equal(value(connection, "SELECT count(*) FROM jdbc_tx AS marker_jdbc_begins"), "3");
+                connection.commit();
+            }
+        }
         // A savepoint before each statement, so that an error does not end the transaction.
         try (Connection connection = connect("autosave=always")) {
             connection.setAutoCommit(false);

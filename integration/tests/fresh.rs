@@ -7,6 +7,7 @@ use std::time::Duration;
 use howdah_integration::Howdah;
 use howdah_integration::session::{Login, eventually, rows};
 use howdah_integration::suite::{self, Env, Subject};
+use howdah_integration::wire::{Message, Wire, bind, execute, parse, query, sync};
 use tokio_postgres::Client;
 
 fn main() -> std::process::ExitCode {
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
             a_transaction_sees_what_was_written_meanwhile,
             a_transaction_outlives_its_replica,
             transactions_that_cannot_move_do_not_start_on_replicas,
+            what_comes_with_begin_decides_where,
         ],
     )
 }
@@ -329,4 +331,56 @@ async fn transactions_that_cannot_move_do_not_start_on_replicas(env: &Env) {
     }
     env.cluster.primary().query("ALTER ROLE app RESET default_transaction_isolation").await;
     env.assert_only_on_primary("%by_role%").await;
+}
+
+/// The tags of an answer, and the transaction status at its end.
+fn shape(messages: &[Message]) -> String {
+    let tags = messages.iter().map(|message| message.tag);
+    tags.chain(messages.last().map(|last| last.body[0])).map(char::from).collect()
+}
+
+async fn what_comes_with_begin_decides_where(env: &Env) {
+    register(env, "fronts").await;
+    let howdah = until_write(env, "session", "10s").await;
+    env.cluster.reads_through(&Login::app(howdah.port), "fronts").await;
+    let behind = |sql| [parse("", sql, &[]), bind("", "", &[]), execute("", 0), sync()].concat();
+    let read = behind("SELECT n AS behind_begin FROM fronts");
+    let run = |name| [bind("", name, &[]), execute("", 0)].concat();
+    let make = |name, sql| [parse(name, sql, &[]), run(name)].concat();
+    for (port, begin) in [(howdah.port, "BEGIN"), (howdah.port, "start transaction"), (env.port(), "BEGIN READ ONLY")] {
+        env.cluster.forget_calls().await;
+        let mut wire = Wire::connect(&Login::app(port)).await;
+        // Without a name, as JDBC does at first, and later with one.
+        for (front, expected) in
+            [(make("", begin), "12C12DCZT"), (make("b", begin), "12C12DCZT"), (run("b"), "2C12DCZT")]
+        {
+            wire.send(&[front, read.clone()].concat()).await;
+            assert_eq!(shape(&wire.until_ready().await), expected, "{begin}");
+            wire.send(&behind("COMMIT")).await;
+            assert_eq!(shape(&wire.until_ready().await), "12CZI");
+        }
+        // A COMMIT that has a name ends the transaction where it is.
+        for (end, expected) in [(make("c", "COMMIT"), "12CZI"), (run("c"), "2CZI")] {
+            wire.send(&[run("b"), read.clone()].concat()).await;
+            wire.until_ready().await;
+            wire.send(&[end, sync()].concat()).await;
+            assert_eq!(shape(&wire.until_ready().await), expected);
+        }
+        wire.send(&[run("b"), behind("SELECT n AS failing FROM fronts WHERE 1 / (n - n) = 1")].concat()).await;
+        assert_eq!(shape(&wire.until_ready().await), "2C12EZE", "{begin}");
+        assert_eq!(shape(&wire.query("ROLLBACK").await), "CZI");
+        env.assert_only_on_replicas("SELECT n AS behind_begin FROM fronts").await;
+        env.assert_only_on_replicas(&format!("{begin}%")).await;
+    }
+    env.cluster.forget_calls().await;
+    let mut wire = Wire::connect(&Login::app(howdah.port)).await;
+    wire.send(&[make("", "BEGIN"), behind("UPDATE fronts SET n = n + 1 RETURNING n AS changed")].concat()).await;
+    assert_eq!(shape(&wire.until_ready().await), "12C12DCZT");
+    assert_eq!(shape(&wire.query("COMMIT").await), "CZI");
+    env.assert_only_on_primary("UPDATE fronts%").await;
+    // Alone, and in the other protocol, as ever.
+    wire.send(&[make("", "BEGIN"), sync()].concat()).await;
+    assert_eq!(shape(&wire.until_ready().await), "12CZT");
+    wire.send(&query("ROLLBACK")).await;
+    assert_eq!(shape(&wire.until_ready().await), "CZI");
 }

@@ -24,4 +24,5 @@ async fn jdbc(env: &Env) {
     env.assert_only_on_primary("INSERT INTO jdbc%").await;
     env.assert_only_on_primary("COPY jdbc_copy FROM%").await;
     env.assert_mostly_on_replicas("%marker_jdbc_read WHERE%").await;
+    env.assert_mostly_on_replicas("%marker_jdbc_begins%").await;
 }

@@ -11,6 +11,7 @@ use crate::net::wire::Filled;
 use crate::protocol::frame::{Frame, FrameError, Incomplete, Next};
 use crate::protocol::tag::frontend as tag;
 use crate::relay::Until;
+use crate::session::{Batch, Roaming};
 
 /// What a client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +107,17 @@ impl Client {
         Ok(if filled == Filled::End { More::End } else { More::Bytes })
     }
 
+    /// Whether the messages so far are a BEGIN of a transaction that may begin on a replica. JDBC sends it together with the
+    /// first statement.
+    fn has_begun(&self) -> bool {
+        let executes = self.frames.last().is_some_and(|last| last.tag == tag::EXECUTE);
+        if !executes || self.is_attached() || self.is_listening() {
+            return false;
+        }
+        let roaming = if self.may_roam() { Roaming::Allowed } else { Roaming::Forbidden };
+        self.session.begins(Batch { buffer: self.wire.bytes(), frames: &self.frames }, roaming)
+    }
+
     /// Adds `frame` to the batch; says when the batch is at its end.
     fn take(&mut self, frame: Frame) -> Result<Option<Read>, ReadError> {
         let stray = matches!(frame.tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
@@ -120,6 +132,10 @@ impl Client {
             }
             self.wire.unframe(frame);
             return Ok(Some(Read::Batch(Until::Replied)));
+        }
+        if matches!(frame.tag, tag::PARSE | tag::BIND) && self.has_begun() {
+            self.wire.unframe(frame);
+            return Ok(Some(Read::Batch(Until::Sent)));
         }
         if self.frames.len() == self.frames.inline_size() {
             // Room for an extended batch at once rather than little by little.

@@ -44,7 +44,7 @@ use crate::sql::Effects;
 use crate::sql::command::{Parsed, TransactionModes};
 use carried::{Carried, Reported};
 use listens::Listens;
-pub use observe::{Batch, Intent, Plan, Standing, Work};
+pub use observe::{Batch, Intent, Plan, Roaming, Standing, Work};
 use parameters::Parameters;
 use pins::{HeldCursors, Pins, Reason};
 pub use policy::foreseen;

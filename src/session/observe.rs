@@ -333,11 +333,12 @@ impl Session {
 
     /// BEGIN, and the end of a transaction that no server knows of.
     fn answer_transaction(&mut self, batch: Batch<'_>, plan: &Plan) -> Option<BytesMut> {
-        let (text, command, extended) = lone_command(batch, plan)?;
-        let (status, words) = match (&self.tx, command) {
+        let lone = self.lone_command(batch, plan)?;
+        let (status, words) = match (&self.tx, lone.command()?) {
             (Tx::Idle, Command::Begin(modes)) => {
-                let deferred = Deferred { text: text.into(), modes: *modes };
-                let words = if starts_with_ignoring_case(text, b"start") { "START TRANSACTION" } else { "BEGIN" };
+                let deferred = Deferred { text: lone.text().into(), modes: *modes };
+                let words =
+                    if starts_with_ignoring_case(lone.text(), b"start") { "START TRANSACTION" } else { "BEGIN" };
                 self.tx = Tx::Deferred(deferred);
                 (TransactionStatus::InTransaction, words)
             }
@@ -365,11 +366,83 @@ impl Session {
                 tag::QUERY | tag::EXECUTE => backend::command_complete(&mut out, words),
                 _ => {}
             }
+            if matches!(frame.tag, tag::QUERY | tag::SYNC) {
+                backend::ready_for_query(&mut out, status);
+            }
         }
-        backend::ready_for_query(&mut out, status);
         // The statement stands where PostgreSQL would keep it: replaced, or gone after a simple query.
-        self.unnamed = extended;
+        match lone {
+            Lone::Simple(..) => self.unnamed = None,
+            Lone::Extended(statement, Some(b"")) => self.unnamed = Some(statement),
+            Lone::Extended(statement, Some(name)) => drop(self.statements.insert(name.into(), statement)),
+            Lone::Extended(_, None) => {}
+        }
         Some(out)
+    }
+
+    /// The one command of a batch that is nothing else: a Query, or Parse, Bind, Describe, Execute, Sync, of which Bind and
+    /// Execute alone must be there.
+    pub(super) fn lone_command<'a>(&self, batch: Batch<'a>, plan: &'a Plan) -> Option<Lone<'a>> {
+        if !plan.effects.has(Effects::COMMANDS) {
+            return None;
+        }
+        if let ([Step::Query { statements, .. }], [first]) = (&plan.steps[..], batch.frames) {
+            let [Parsed { command, set_configs }] = &statements[..] else { return None };
+            let text = set_configs.is_empty().then(|| text_of(*first, first.body(batch.buffer)))??;
+            return Some(Lone::Simple(text, command));
+        }
+        let mut tags = batch.frames.iter().map(|frame| frame.tag).filter(|kind| *kind != tag::DESCRIBE).peekable();
+        let parses = tags.next_if_eq(&tag::PARSE).is_some();
+        if tags.next() != Some(tag::BIND) || tags.next() != Some(tag::EXECUTE) {
+            return None;
+        }
+        tags.next_if_eq(&tag::SYNC);
+        let name =
+            batch.messages().find_map(|(frame, body)| (frame.tag == tag::BIND).then(|| Bind::open(body)))?.ok()?;
+        let name = (name.portal.is_empty() && tags.next().is_none()).then_some(name.statement)?;
+        let is_its_own = batch.messages().all(|(frame, body)| match frame.tag {
+            tag::PARSE => {
+                let is_free = name.is_empty() || !self.statements.contains_key(name);
+                is_free && Parse::open(body).is_ok_and(|parse| parse.name == name)
+            }
+            tag::DESCRIBE => match frontend::object(body) {
+                Ok((Object::Statement, described)) => described == name,
+                object => object == Ok((Object::Portal, b"")),
+            },
+            tag::EXECUTE => body.first() == Some(&0),
+            _ => true,
+        });
+        let statement = match plan.steps.first() {
+            Some(Step::Parse(statement)) if parses => Some(statement),
+            _ if parses => None,
+            _ if name.is_empty() => self.unnamed.as_ref(),
+            _ => self.statements.get(name),
+        };
+        let statement = statement.filter(|_| is_its_own)?;
+        Some(Lone::Extended(Arc::clone(statement), parses.then_some(name)))
+    }
+
+    /// Whether `batch`, behind which its pipeline goes on, is a BEGIN of a transaction that may begin on a replica: answered by
+    /// itself, it lets what is behind it decide.
+    pub fn begins(&self, batch: Batch<'_>, roams: Roaming) -> bool {
+        const MOST: usize = 4;
+        let is_first = self.tx == Tx::Idle && batch.frames.len() <= MOST;
+        let Some((first, body)) = batch.messages().next().filter(|_| is_first) else { return false };
+        let parsed = match first.tag {
+            tag::PARSE => text_of(first, body).filter(|text| is_begin(text)).map(command::parse),
+            tag::BIND => Bind::open(body).ok().and_then(|bind| {
+                let statement = self.statements.get(bind.statement).filter(|_| !bind.statement.is_empty());
+                statement?.parsed.clone().map(|parsed| vec![parsed])
+            }),
+            _ => None,
+        };
+        match parsed.as_deref() {
+            Some([Parsed { command: Command::Begin(modes), .. }]) => match modes.read_only {
+                Some(read_only) => read_only,
+                None => roams == Roaming::Allowed,
+            },
+            _ => false,
+        }
     }
 }
 
@@ -389,35 +462,43 @@ fn text_of(frame: Frame, body: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// A text, the command that it is, and the unnamed statement that its batch leaves behind.
-pub(super) type Lone<'a> = (&'a [u8], &'a Command, Option<Arc<Statement>>);
+/// The one command of a batch.
+#[derive(Debug)]
+pub(super) enum Lone<'a> {
+    /// Of a Query: its text and what it says.
+    Simple(&'a [u8], &'a Command),
+    /// Of a statement, and the name that the batch gives it if it parses it.
+    Extended(Arc<Statement>, Option<&'a [u8]>),
+}
 
-/// The one command of a batch that is nothing else: a Query, or an unnamed Parse, Bind, Describe, Execute, Sync.
-///
-/// Also gives the unnamed statement that the batch leaves behind.
-pub(super) fn lone_command<'a>(batch: Batch<'a>, plan: &'a Plan) -> Option<Lone<'a>> {
-    let first = *batch.frames.first()?;
-    if let ([Step::Query { statements, .. }], [_]) = (&plan.steps[..], batch.frames) {
-        let [Parsed { command, set_configs }] = &statements[..] else { return None };
-        if !set_configs.is_empty() {
-            return None;
+impl Lone<'_> {
+    fn text(&self) -> &[u8] {
+        match self {
+            Self::Simple(text, _) => text,
+            Self::Extended(statement, _) => &statement.text,
         }
-        return Some((text_of(first, first.body(batch.buffer))?, command, None));
     }
-    let Some(Step::Parse(statement)) = plan.steps.first() else { return None };
-    let command = &statement.parsed.as_ref()?.command;
-    let mut tags = batch.frames.iter().map(|frame| frame.tag).filter(|kind| *kind != tag::DESCRIBE);
-    let expected = [tag::PARSE, tag::BIND, tag::EXECUTE, tag::SYNC];
-    let unnamed = batch.messages().all(|(frame, body)| match frame.tag {
-        tag::BIND => body.starts_with(b"\0\0"),
-        tag::PARSE | tag::EXECUTE => body.first() == Some(&0),
-        tag::DESCRIBE => body.get(1) == Some(&0),
-        _ => true,
-    });
-    if !unnamed || !expected.into_iter().all(|tag| tags.next() == Some(tag)) || tags.next().is_some() {
-        return None;
+
+    pub(super) fn command(&self) -> Option<&Command> {
+        match self {
+            Self::Simple(_, command) => Some(command),
+            Self::Extended(statement, _) => statement.parsed.as_ref().map(|parsed| &parsed.command),
+        }
     }
-    Some((text_of(first, first.body(batch.buffer))?, command, Some(Arc::clone(statement))))
+}
+
+/// Whether transactions that may write can begin on a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Roaming {
+    /// They can.
+    Allowed,
+    /// They begin on the primary.
+    Forbidden,
+}
+
+/// Whether `text` begins as BEGIN and START TRANSACTION do.
+fn is_begin(text: &[u8]) -> bool {
+    starts_with_ignoring_case(text, b"begin") || starts_with_ignoring_case(text, b"start")
 }
 
 fn starts_with_ignoring_case(text: &[u8], word: &[u8]) -> bool {

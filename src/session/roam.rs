@@ -4,7 +4,7 @@
 //! reads is at any moment like one that begins now. Whatever would be lost with the server (a savepoint, a cursor, a
 //! portal, a setting for the transaction, its time) has to be done where it stays.
 
-use super::observe::{Batch, Plan, lone_command};
+use super::observe::{Batch, Lone, Plan};
 use super::scope::is_momentary;
 use super::{Deferred, Session, Tx};
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
@@ -51,8 +51,8 @@ impl Session {
         if is_whole(batch) && batch.frames.iter().all(|frame| matches!(frame.tag, tag::SYNC | tag::CLOSE)) {
             return Step::Passes;
         }
-        if let Some((_, Command::Commit { chain: false } | Command::Rollback { chain: false }, _)) =
-            lone_command(batch, plan)
+        if let Some(Command::Commit { chain: false } | Command::Rollback { chain: false }) =
+            self.lone_command(batch, plan).as_ref().and_then(Lone::command)
         {
             return Step::Passes;
         }
