@@ -142,9 +142,10 @@ impl Loader {
     async fn serve(&mut self, contents: &Contents, services: &Arc<Services>) -> Result<(), LoadError> {
         let mut tries = 1;
         loop {
+            let moment = contents.moment();
             match self.load(contents, services).await {
                 Ok((catalog, rest)) => {
-                    contents.set(catalog);
+                    contents.set(catalog, moment);
                     return rest;
                 }
                 Err(LoadError::Query(QueryError::Server(_))) if tries < TRIES => tries += 1,

@@ -25,6 +25,7 @@ use crate::session::{Plan, Work, pins};
 use crate::sql::WriteReason;
 use crate::sql::classify::ReadOnly;
 use crate::sql::hint::{self, Hint};
+use crate::sql::reach::Reach;
 use crate::types::Lsn;
 
 /// Why no server could be attached.
@@ -61,9 +62,11 @@ pub(super) enum Situation {
 /// What is ordered for a batch: by a comment in front of it, and by SET.
 #[derive(Clone, Debug)]
 pub(super) struct Orders {
-    pub(super) batch: Option<Hint>,
+    pub(super) batch: Option<Arc<Hint>>,
     pub(super) session: Hint,
     pub(super) bring: Bring,
+    /// What it reads.
+    pub(super) reach: Reach,
 }
 
 /// Why a server could not be attached at once.
@@ -112,7 +115,7 @@ impl Wish {
     pub(super) fn of(work: Work, orders: &Orders, situation: Situation) -> Self {
         match (work, orders.route()) {
             (Work::Write(reason), Some(hint::Route::Replica)) => {
-                match orders.batch.as_ref().and_then(ReadOnly::by_order) {
+                match orders.batch.as_deref().and_then(ReadOnly::by_order) {
                     Some(proof) => Self::Read(proof, Reason::HintReplica),
                     None => Self::Primary(Reason::Write(reason)),
                 }
@@ -311,7 +314,8 @@ impl Client {
         let busy = view.nodes[node].load.begin();
         match self.checkout(node).await {
             Ok(lease) => {
-                let orders = Orders { batch: None, session: Hint::default(), bring: Bring::First };
+                let orders =
+                    Orders { batch: None, session: Hint::default(), bring: Bring::First, reach: Reach::EVERYTHING };
                 let incarnation = view.nodes[node].incarnation;
                 self.lend(Lent { lease, busy, node, incarnation, ran: Ran::OnPrimary, reason }, &orders).await
             }
@@ -415,6 +419,8 @@ impl Client {
             incarnation,
             ran,
             reason,
+            changed: None,
+            changing: None,
             since,
             along,
             recent: [0; 4],

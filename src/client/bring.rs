@@ -106,6 +106,7 @@ impl Client {
         if let Err(error) = brought {
             self.without_settings(error, plan, until).await?;
         }
+        self.mark_dirty(plan);
         Ok(self.relay(plan, until).await)
     }
 

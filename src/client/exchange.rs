@@ -12,7 +12,7 @@ use super::attach::{AttachError, Orders};
 use super::audit::Audit;
 use super::bring::Bring;
 use super::counters::Class;
-use super::freshness::Witness;
+use super::freshness::{Changed, Witness};
 use super::task::{Attachment, Client, End, Held};
 use crate::net::worker;
 use crate::protocol::error::{Report, Severity};
@@ -56,7 +56,7 @@ impl Client {
             Intent::Answer(bytes) => return Box::pin(self.answer(&bytes)).await,
             Intent::Run { work, hint } => (work, hint),
         };
-        self.share(hint.as_ref());
+        self.share(hint.as_deref());
         if self.roams()
             && let Some(Intent::Run { work: anew, .. }) = Box::pin(self.roam(&mut plan, hint.as_ref())).await
         {
@@ -116,7 +116,7 @@ impl Client {
     async fn attach_for(
         &mut self,
         work: Work,
-        hint: Option<Hint>,
+        hint: Option<Arc<Hint>>,
         plan: &Plan,
         started: Instant,
         until: Until,
@@ -125,7 +125,7 @@ impl Client {
             return Ok(if self.session.lacks().is_some() { Box::pin(self.supply()).await } else { Ok(()) });
         }
         let bring = if plan.outdated.is_empty() { self.bring(until) } else { Bring::First };
-        let orders = Orders { batch: hint, session: self.setting_hint(), bring };
+        let orders = Orders { batch: hint, session: self.setting_hint(), bring, reach: self.reach_of(plan) };
         let wish = self.wish(self.confine(work, until), &orders);
         // Boxed, as all that few batches need: the futures of those that need none of it stay small.
         match self.attach_now(wish, &orders, started) {
@@ -225,10 +225,12 @@ impl Client {
     }
 
     pub(super) fn observe(&mut self, plan: &mut Plan) -> Intent {
+        let moment = self.contents.settled();
         let catalog = self.contents.get();
         let outlook = Outlook { classifier: &self.services.classifier, catalog: &catalog, objects: self.objects() };
         let batch = Batch { buffer: self.wire.bytes(), frames: &self.frames };
         let intent = self.session.observe(batch, plan, &outlook);
+        plan.moment = moment;
         if self.may_have_no_block() && matches!(self.session.tx(), Tx::Deferred(_)) {
             self.session.go_back_to(Tx::Idle);
             return Intent::Answer(answer::failed(&answer::no_blocks(Severity::Error), TransactionStatus::Idle));
@@ -257,8 +259,8 @@ impl Client {
         let (cluster, database) = (&self.served.cluster, &self.database_clock);
         // The clocks that reads wait for are set before the client can hear that its statement is done.
         let Held { node, incarnation, .. } = **held;
-        let wrote = if held.ran == Ran::OnPrimary && self.dirty { Wrote::Perhaps } else { Wrote::Nothing };
-        let mut witness = Witness { cluster, database, clock: &mut self.clock, node, incarnation, wrote };
+        let (contents, changed) = (&*self.contents, held.changed.filter(|_| held.ran == Ran::OnPrimary));
+        let mut witness = Witness { cluster, database, clock: &mut self.clock, node, incarnation, contents, changed };
         let along = held.along.as_deref().map(|along| &along.difference);
         let mut acknowledge = || witness.acknowledge();
         let job = relay::Job {
@@ -276,13 +278,24 @@ impl Client {
         outcome
     }
 
-    /// Whether the transaction now does anything on the primary that is not a plain read.
-    fn mark_dirty(&mut self, plan: &Plan) {
-        if let (Attachment::Lent(held), Some(fingerprint)) = (&mut self.attachment, plan.fingerprint) {
+    /// Takes note of what the batch may change.
+    pub(super) fn mark_dirty(&mut self, plan: &Plan) {
+        let Attachment::Lent(held) = &mut self.attachment else { return };
+        if let Some(fingerprint) = plan.fingerprint {
             held.recent.rotate_right(1);
             held.recent[0] = fingerprint;
         }
-        self.dirty |= !plan.only_reads;
+        if !plan.only_reads {
+            held.changed = Some(Changed::after(held.changed, plan));
+        }
+        if plan.effects.has(Effects::DDL) && held.changing.is_none() {
+            held.changing = Some(self.contents.change());
+        }
+    }
+
+    /// Whether the transaction has done anything that is not a plain read.
+    pub(super) const fn has_changed(&self) -> bool {
+        matches!(&self.attachment, Attachment::Lent(held) if held.changed.is_some())
     }
 
     async fn answer(&mut self, bytes: &[u8]) -> Result<(), End> {
@@ -347,7 +360,7 @@ impl Client {
     }
 
     pub(super) fn server_lost(&mut self, farewell: Farewell) -> Result<(), End> {
-        let wrote = if self.dirty { Wrote::Perhaps } else { Wrote::Nothing };
+        let wrote = if self.has_changed() { Wrote::Perhaps } else { Wrote::Nothing };
         if let Attachment::Lent(held) = std::mem::replace(&mut self.attachment, Attachment::Detached) {
             self.served.cluster.suspect(held.node);
         }
@@ -377,13 +390,11 @@ impl Client {
     fn after(&mut self, plan: &Plan) {
         if self.session.status() == TransactionStatus::Idle {
             self.info.transactions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            if let (true, Attachment::Lent(held)) = (self.dirty, &self.attachment) {
-                self.wrote_on = Some(held.lease.id);
+            if let Attachment::Lent(held) = &mut self.attachment {
+                let wrote = held.changed.take().is_some();
+                self.wrote_on = if wrote { Some(held.lease.id) } else { self.wrote_on };
+                held.changing = None;
             }
-            self.dirty = false;
-        }
-        if plan.effects.has(Effects::DDL) {
-            self.contents.refresh();
         }
         let pending = plan.effects.and(Effects::RESHAPES.with(Effects::DEFAULTS)).with(self.pending);
         if pending != Effects::default() {

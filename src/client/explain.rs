@@ -19,6 +19,7 @@ use crate::session::{Work, foreseen};
 use crate::sql::catalog::Catalog;
 use crate::sql::classify::culprit;
 use crate::sql::hint::{self, Hint};
+use crate::sql::reach::Reach;
 use crate::sql::{Class, Effects, WriteReason};
 use crate::types::{DatabaseName, UserName};
 
@@ -45,7 +46,8 @@ pub fn explain(
     let contents = served.catalogs.known(&destination.server_database);
     let catalog = contents.map_or_else(|| Arc::new(Catalog::empty()), |contents| Arc::clone(&contents.get()));
     let analysis = services.classifier.analyse(text, &catalog);
-    let orders = Orders { batch: hint::parse(text), session: Hint::default(), bring: Bring::First };
+    let orders =
+        Orders { batch: hint::parse(text), session: Hint::default(), bring: Bring::First, reach: analysis.reach };
     let routing = orders.routing(&destination.routing);
     let work = match (analysis.read_only(), analysis.class()) {
         (Some(proof), _) => Work::Read(proof),
@@ -55,7 +57,9 @@ pub fn explain(
     let own = destination.pool.mode == PoolMode::Session;
     let situation = if own { Situation::OwnServer } else { Situation::Outside };
     let clock = served.cluster.database(&destination.server_database);
-    let needs = served.cluster.needs(routing.consistency, &clock, &mut SessionClock::default(), orders.min_lsn());
+    let reach = if routing.tables { orders.reach } else { Reach::EVERYTHING };
+    let written = (&*clock, reach);
+    let needs = served.cluster.needs(routing.consistency, written, &mut SessionClock::default(), orders.min_lsn());
     let (view, now) = (served.cluster.snapshot(), Instant::now());
     let (ask, _) = Wish::of(work, &orders, situation).ask(&routing, needs);
     let (target, reason) = verdict(&router::route(ask, &view, now, services.draw()), &view);

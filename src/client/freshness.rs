@@ -2,18 +2,45 @@
 
 use std::time::Instant;
 
-use super::answer::Wrote;
 use super::attach::{AttachError, Orders};
 use super::task::Client;
+use crate::cluster::catalog::Contents;
 use crate::cluster::{Cluster, Scope, SessionClock, WriteClock};
 use crate::config::model::{self, Routing};
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::TransactionStatus;
 use crate::router::view::needs::Needs;
-use crate::session::Tx;
 use crate::session::settings::Value;
+use crate::session::{Plan, Tx};
 use crate::sql::hint::{self, Hint};
+use crate::sql::reach::Reach;
+
+/// What a transaction on the primary may have changed so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// The relations.
+    reach: Reach,
+    /// The moment (`Contents::settled`) for which that is true; `None` at no moment.
+    moment: Option<u64>,
+}
+
+impl Changed {
+    /// What it is after the batch of `plan`, too.
+    pub(super) fn after(before: Option<Self>, plan: &Plan) -> Self {
+        let Plan { reach, moment, .. } = *plan;
+        match before {
+            None => Self { reach, moment },
+            Some(before) if before.moment == moment => Self { reach: before.reach.with(reach), moment },
+            Some(_) => Self { reach: Reach::EVERYTHING, moment: None },
+        }
+    }
+
+    /// What it is, as far as is known now: definitions may have changed before its statements ran.
+    fn reach(self, contents: &Contents) -> Reach {
+        if self.moment.is_some() && self.moment == contents.settled() { self.reach } else { Reach::EVERYTHING }
+    }
+}
 
 /// Where a batch runs, for the clocks that later reads go by.
 #[derive(Debug)]
@@ -23,15 +50,17 @@ pub(super) struct Witness<'a> {
     pub(super) clock: &'a mut SessionClock,
     pub(super) node: usize,
     pub(super) incarnation: u64,
-    /// What it may have changed.
-    pub(super) wrote: Wrote,
+    /// What the database contains.
+    pub(super) contents: &'a Contents,
+    /// What its transaction may have changed.
+    pub(super) changed: Option<Changed>,
 }
 
 impl Witness<'_> {
     /// The client is about to be told.
     pub(super) fn acknowledge(&mut self) {
-        if self.wrote == Wrote::Perhaps {
-            self.cluster.wrote(self.database, self.clock);
+        if let Some(changed) = self.changed {
+            self.cluster.wrote(self.database, self.clock, changed.reach(self.contents));
         } else {
             self.cluster.read_from(self.node, self.incarnation, self.clock);
         }
@@ -79,7 +108,15 @@ impl Client {
     }
 
     pub(super) fn needs(&mut self, routing: &Routing, orders: &Orders) -> Needs {
-        self.served.cluster.needs(routing.consistency, &self.database_clock, &mut self.clock, orders.min_lsn())
+        let reach = if routing.tables { orders.reach } else { Reach::EVERYTHING };
+        let written = (&*self.database_clock, reach);
+        self.served.cluster.needs(routing.consistency, written, &mut self.clock, orders.min_lsn())
+    }
+
+    /// What the batch of `plan` reads, if what it must have seen may go by that. Later statements of a transaction see
+    /// what its first one saw, and may read anything.
+    pub(super) fn reach_of(&self, plan: &Plan) -> Reach {
+        if matches!(self.session.tx(), Tx::Idle) && plan.moment.is_some() { plan.reach } else { Reach::EVERYTHING }
     }
 
     /// Sets `howdah.last_lsn` for the batch that shows it.

@@ -453,7 +453,6 @@ impl Seed {
             attachment: Attachment::Detached,
             frames: SmallVec::new(),
             pools: Vec::new(),
-            dirty: false,
             wrote_on: None,
             pending: Effects::default(),
             ear: None,

@@ -63,7 +63,7 @@ impl Client {
         if !channels.is_empty() {
             let number = self.listen_to(channels).await?;
             self.note_owner(number);
-        } else if self.dirty
+        } else if self.has_changed()
             && let Some(Ear { subscription, own: None }) = self.ear.as_deref()
             && let Some(number) = subscription.reached().await
         {

@@ -1,6 +1,7 @@
 //! Transactions on replicas that begin anew elsewhere: on the primary when they come to write, and on whichever node has
 //! seen enough when theirs has not.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::attach::Orders;
@@ -17,6 +18,7 @@ use crate::session::roam::{Committed, Step};
 use crate::session::{Batch, Intent, Plan, Tx, Work};
 use crate::sql::command::Isolation;
 use crate::sql::hint::{self, Hint};
+use crate::sql::reach::Reach;
 
 /// What a new server's sessions are told to begin transactions with; not what another client has set meanwhile.
 const DEFAULT: &str = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_isolation'";
@@ -41,7 +43,7 @@ impl Client {
 
     /// Before a batch of a transaction that is on a replica: sees to it that it is in the right place, or has none.
     /// Gives what the batch needs if it needs another one.
-    pub(super) async fn roam(&mut self, plan: &mut Plan, hint: Option<&Hint>) -> Option<Intent> {
+    pub(super) async fn roam(&mut self, plan: &mut Plan, hint: Option<&Arc<Hint>>) -> Option<Intent> {
         let Attachment::Lent(held) = &mut self.attachment else { return None };
         let begun = held.roams.as_ref()?;
         let (read_only, text) = (begun.modes.read_only == Some(true), begun.text.clone());
@@ -62,10 +64,11 @@ impl Client {
     }
 
     /// Whether the node that it reads from has what a read must have seen that arrives now.
-    fn is_fresh_enough(&mut self, hint: Option<Hint>) -> bool {
+    fn is_fresh_enough(&mut self, hint: Option<Arc<Hint>>) -> bool {
         let Attachment::Lent(held) = &self.attachment else { return true };
         let (node, incarnation) = (held.node, held.incarnation);
-        let orders = Orders { batch: hint, session: self.setting_hint(), bring: Bring::First };
+        let orders =
+            Orders { batch: hint, session: self.setting_hint(), bring: Bring::First, reach: Reach::EVERYTHING };
         let routing = orders.routing(&self.destination.routing);
         if routing.reads == Reads::Primary {
             return true;

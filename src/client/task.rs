@@ -15,11 +15,12 @@ use super::bring::Along;
 use super::counters::Stats;
 use super::directory::Entry;
 use super::exchange::Ran;
+use super::freshness::Changed;
 use super::listener::{Next, Phase};
 use super::listening::Ear;
 use super::services::{Current, Served, Services};
 use crate::cancel::Key;
-use crate::cluster::catalog::Contents;
+use crate::cluster::catalog::{Changing, Contents};
 use crate::cluster::{SessionClock, WriteClock};
 use crate::config::model::{Destination, Limits, PoolMode, User};
 use crate::net::wire::{Filled, Wire};
@@ -52,6 +53,10 @@ pub(super) struct Held {
     pub(super) ran: Ran,
     /// Why the next batch goes there.
     pub(super) reason: Reason,
+    /// What the transaction at hand may have changed.
+    pub(super) changed: Option<Changed>,
+    /// That the transaction at hand changes definitions.
+    pub(super) changing: Option<Changing>,
     /// Since when.
     pub(super) since: Instant,
     /// The settings that go to it with the client's next messages.
@@ -120,8 +125,6 @@ pub(super) struct Client {
     pub(super) database_clock: Arc<WriteClock>,
     /// When this client, and who shares its scope, last wrote and read.
     pub(super) clock: SessionClock,
-    /// Whether the transaction at hand may have changed something.
-    pub(super) dirty: bool,
     /// On which server it was last that it may have moved a sequence.
     pub(super) wrote_on: Option<ServerId>,
     /// What the transaction at hand does that concerns others when it ends: definitions, defaults.
@@ -378,7 +381,8 @@ impl Client {
                 "terminating connection because its database is another one in the new configuration, and it listens",
             )));
         }
-        if !Arc::ptr_eq(served, &self.served) {
+        let same_database = destination.server_database == self.destination.server_database;
+        if !Arc::ptr_eq(served, &self.served) || !same_database {
             self.served = Arc::clone(served);
             self.contents = self.served.catalogs.of(&destination.server_database);
             self.database_clock = self.served.cluster.database(&destination.server_database);

@@ -4,7 +4,7 @@
 //! Until a catalog is loaded it is empty, and then every statement that touches a relation is a write.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -23,6 +23,27 @@ pub struct Contents {
     number: u64,
     /// How often definitions have changed, as far as it was seen.
     reshaped: AtomicU64,
+    /// Transactions with DDL that are going on.
+    changing: AtomicUsize,
+    /// How often one of those has begun or ended.
+    changes: AtomicU64,
+    /// How often when the catalog was loaded.
+    loaded: AtomicU64,
+}
+
+/// A catalog that nobody can say how old it is.
+const NEVER: u64 = u64::MAX;
+
+/// A transaction with DDL.
+#[derive(Debug)]
+pub struct Changing(Arc<Contents>);
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        self.0.changes.fetch_add(1, Ordering::SeqCst);
+        self.0.changing.fetch_sub(1, Ordering::SeqCst);
+        self.0.refresh();
+    }
 }
 
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
@@ -41,9 +62,29 @@ impl Contents {
         self.catalog.load()
     }
 
-    /// Replaces what is known.
-    pub fn set(&self, catalog: Catalog) {
+    /// Replaces what is known; `moment` is what [`Contents::moment`] said before it was asked for.
+    pub fn set(&self, catalog: Catalog, moment: Option<u64>) {
         self.catalog.store(Arc::new(catalog));
+        self.loaded.store(moment.unwrap_or(NEVER), Ordering::SeqCst);
+    }
+
+    /// A number for this moment, unless definitions are about to change: the same for as long as none does, as far as it is
+    /// seen here.
+    pub fn moment(&self) -> Option<u64> {
+        let moment = self.changes.load(Ordering::SeqCst);
+        (self.changing.load(Ordering::SeqCst) == 0).then_some(moment)
+    }
+
+    /// The same, if whatever [`Contents::get`] gives from now on knows the definitions of this moment.
+    pub fn settled(&self) -> Option<u64> {
+        self.moment().filter(|moment| self.loaded.load(Ordering::SeqCst) == *moment)
+    }
+
+    /// DDL is about to be sent: until what this gives is dropped, when its transaction has ended, nobody knows what holds.
+    pub fn change(self: &Arc<Self>) -> Changing {
+        self.changing.fetch_add(1, Ordering::SeqCst);
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        Changing(Arc::clone(self))
     }
 
     /// Something was dropped or altered, or is about to be: what was parsed before may mean something else now.
@@ -89,6 +130,9 @@ impl Catalogs {
             wanted: self.wanted.clone(),
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             reshaped: AtomicU64::new(0),
+            changing: AtomicUsize::new(0),
+            changes: AtomicU64::new(0),
+            loaded: AtomicU64::new(NEVER),
         });
         all.insert(database.clone(), Arc::clone(&contents));
         contents.refresh();
@@ -103,5 +147,31 @@ impl Catalogs {
     /// Every database that was asked for.
     pub fn all(&self) -> Vec<Arc<Contents>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalog_is_good_until_definitions_change() {
+        let (catalogs, _requests) = Catalogs::new();
+        let contents = catalogs.of(&"app".into());
+        let load = |moment| contents.set(Catalog::empty(), moment);
+        assert_eq!((contents.moment(), contents.settled()), (Some(0), None));
+        load(contents.moment());
+        assert_eq!(contents.settled(), Some(0));
+        let before = contents.moment();
+        let change = contents.change();
+        assert_eq!((contents.moment(), contents.settled()), (None, None));
+        // What was asked for in between, and before, says nothing.
+        load(contents.moment());
+        drop(change);
+        assert_eq!(contents.settled(), None);
+        load(before);
+        assert_eq!(contents.settled(), None);
+        load(contents.moment());
+        assert_eq!(contents.settled(), contents.moment());
     }
 }

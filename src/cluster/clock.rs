@@ -10,24 +10,60 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::router::view::needs::{Needs, Seen};
+use crate::sql::reach::{self, Reach};
 use crate::types::UserName;
 
-/// The round that covers every write to one database through this process.
-#[derive(Debug)]
-pub struct WriteClock(AtomicU64);
+/// A round that only grows.
+#[derive(Debug, Default)]
+struct Round(AtomicU64);
 
-impl WriteClock {
-    /// A write was acknowledged that `round` covers.
-    pub(super) fn rise(&self, round: u64) {
+impl Round {
+    fn starting_at(round: u64) -> Self {
+        Self(AtomicU64::new(round))
+    }
+
+    fn rise(&self, round: u64) {
         // Most writes between two rounds find the clock already there: no contended write then.
-        if self.round() < round {
+        if self.get() < round {
             self.0.fetch_max(round, Ordering::SeqCst);
         }
     }
 
-    /// The round that covers all writes so far; 0 when there was none.
-    pub(super) fn round(&self) -> u64 {
+    fn get(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// The round that covers every write to one database through this process, and those that cover the writes to each
+/// of its relations.
+#[derive(Debug)]
+pub struct WriteClock {
+    all: Round,
+    /// Covers the writes that may have been to any relation.
+    anywhere: Round,
+    /// By the marks of [`Reach`].
+    relations: Box<[Round]>,
+}
+
+impl WriteClock {
+    /// A write to `reach` was acknowledged that `round` covers.
+    pub(super) fn rise(&self, round: u64, reach: Reach) {
+        self.all.rise(round);
+        if reach.is_everything() {
+            self.anywhere.rise(round);
+        }
+        for relation in reach.marks().iter().filter_map(|mark| self.relations.get(usize::from(*mark))) {
+            relation.rise(round);
+        }
+    }
+
+    /// The round that covers all writes to `reach` so far; 0 when there was none.
+    pub(super) fn round(&self, reach: Reach) -> u64 {
+        if reach.is_everything() {
+            return self.all.get();
+        }
+        let relations = reach.marks().iter().filter_map(|mark| self.relations.get(usize::from(*mark)));
+        relations.map(Round::get).fold(self.anywhere.get(), u64::max)
     }
 }
 
@@ -43,7 +79,7 @@ pub enum Scope {
 /// The round that covers every write of a scope, and where its clients last read.
 #[derive(Debug)]
 pub(super) struct ScopeClock {
-    writes: WriteClock,
+    writes: Round,
     seen: Mutex<Option<Seen>>,
 }
 
@@ -66,7 +102,10 @@ impl ScopeClock {
 /// A session that is moved to another `Cluster` value (after a reload) takes a new one.
 #[derive(Debug, Default)]
 pub struct SessionClock {
-    pub(super) round: u64,
+    /// Covers what it wrote.
+    writes: u64,
+    /// Covers what it must see besides, whichever relation it is in.
+    floor: u64,
     seen: Option<Seen>,
     shared: Option<Box<Shared>>,
     /// How often it was asked what a read needs.
@@ -91,8 +130,8 @@ impl SessionClock {
     pub(super) fn share(&mut self, scope: Option<(Scope, Arc<ScopeClock>)>, round: u64) {
         if self.shared.is_some() && scope.is_some() {
             // A connection that serves one after the other: the next one does not care.
-            self.round = 0;
-        } else if self.shared.is_some() || self.seen.is_some() || self.round != 0 {
+            (self.writes, self.floor) = (0, 0);
+        } else if self.shared.is_some() || self.seen.is_some() || self.writes != 0 {
             self.rise(round);
         }
         self.seen = None;
@@ -101,12 +140,12 @@ impl SessionClock {
 
     /// It must see what `round` covers.
     pub(super) fn rise(&mut self, round: u64) {
-        self.round = self.round.max(round);
+        self.floor = self.floor.max(round);
     }
 
     /// It wrote something that `round` covers.
     pub(super) fn wrote(&mut self, round: u64) {
-        self.rise(round);
+        self.writes = self.writes.max(round);
         if let Some(shared) = &self.shared {
             shared.clock.writes.rise(round);
         }
@@ -120,15 +159,16 @@ impl SessionClock {
         }
     }
 
-    /// What a read has to have seen of what it and its scope wrote and read.
-    pub(super) fn needs(&mut self) -> Needs {
-        let (round, seen) = match &mut self.shared {
+    /// What a read has to have seen of what it and its scope wrote and read, where `most` covers all writes to what it reads.
+    pub(super) fn needs(&mut self, most: u64) -> Needs {
+        let (writes, seen) = match &mut self.shared {
             Some(shared) => {
                 shared.basis = *shared.clock.seen();
-                (self.round.max(shared.clock.writes.round()), shared.basis)
+                (self.writes.max(shared.clock.writes.get()), shared.basis)
             }
-            None => (self.round, self.seen),
+            None => (self.writes, self.seen),
         };
+        let round = writes.min(most).max(self.floor);
         self.asked = (self.asked + 1) % LOOKS;
         match seen {
             // Who always read where they last did would not come back to a node that was away. Who has to wait for an
@@ -177,21 +217,22 @@ pub(super) trait Clock {
 
 impl Clock for WriteClock {
     fn starting_at(round: u64) -> Self {
-        Self(AtomicU64::new(round))
+        let relations = (0..reach::RELATIONS).map(|_| Round::default()).collect();
+        Self { all: Round::starting_at(round), anywhere: Round::starting_at(round), relations }
     }
 
     fn covered_by(&self) -> u64 {
-        self.round()
+        self.all.get()
     }
 }
 
 impl Clock for ScopeClock {
     fn starting_at(round: u64) -> Self {
-        Self { writes: WriteClock::starting_at(round), seen: Mutex::new(None) }
+        Self { writes: Round::starting_at(round), seen: Mutex::new(None) }
     }
 
     fn covered_by(&self) -> u64 {
-        self.seen().map_or(0, |seen| seen.round).max(self.writes.round())
+        self.seen().map_or(0, |seen| seen.round).max(self.writes.get())
     }
 }
 
@@ -261,7 +302,7 @@ mod tests {
         let scope = Scope::Key("cart".into());
         let join = |client: &mut SessionClock, round| client.share(Some((scope.clone(), clocks.of(&scope))), round);
         let needs = |client: &mut SessionClock| {
-            let needs = client.needs();
+            let needs = client.needs(u64::MAX);
             (needs.round, needs.seen)
         };
         let (mut first, mut second, mut stranger) = <(SessionClock, SessionClock, SessionClock)>::default();
@@ -296,7 +337,7 @@ mod tests {
         let mut client = SessionClock::default();
         let looks = (0..512).filter(|round| {
             client.read(seen(1, *round));
-            let needs = client.needs();
+            let needs = client.needs(u64::MAX);
             assert_eq!(needs.round.max(needs.seen.map_or(0, |seen| seen.round)), *round);
             needs.anywhere
         });
@@ -307,29 +348,42 @@ mod tests {
     fn a_write_needs_the_round_after_the_one_under_way() {
         let rounds = Rounds::above(0);
         let clock = WriteClock::starting_at(0);
-        assert_eq!(clock.round(), 0);
+        let (a, b) = (Reach::of("a"), Reach::of("b"));
+        assert_eq!(clock.round(Reach::EVERYTHING), 0);
         assert_eq!(rounds.start(), 1);
-        clock.rise(rounds.next());
-        assert_eq!(clock.round(), 2);
-        clock.rise(1);
-        assert_eq!(clock.round(), 2);
+        clock.rise(rounds.next(), a);
+        assert_eq!([a, b, a.with(b), Reach::EVERYTHING].map(|reach| clock.round(reach)), [2, 0, 2, 2]);
+        clock.rise(1, a);
+        assert_eq!(clock.round(a), 2);
         assert_eq!(rounds.start(), 2);
-        clock.rise(rounds.next());
-        assert_eq!(clock.round(), 3);
+        clock.rise(rounds.next(), Reach::EVERYTHING);
+        assert_eq!([a, b, Reach::NOTHING, Reach::EVERYTHING].map(|reach| clock.round(reach)), [3; 4]);
+    }
+
+    #[test]
+    fn what_a_client_wrote_is_needed_where_it_was_written() {
+        let mut client = SessionClock::default();
+        client.wrote(5);
+        let round = |client: &mut SessionClock, most| client.needs(most).round;
+        assert_eq!([3, 5, 7].map(|most| round(&mut client, most)), [3, 5, 5]);
+        // What it was told of is needed everywhere.
+        client.rise(4);
+        assert_eq!([3, 5, 7].map(|most| round(&mut client, most)), [4, 5, 5]);
     }
 
     #[test]
     fn a_clock_that_was_forgotten_leaves_its_mark() {
         let clocks = Clocks::<DatabaseName, WriteClock>::starting_at(1);
-        assert_eq!(clocks.of(&"new".into()).round(), 1);
+        let everywhere = |name: &str| clocks.of(&name.into()).round(Reach::NOTHING);
+        assert_eq!(everywhere("new"), 1);
         let first = clocks.of(&"first".into());
-        clocks.of(&"busy".into()).rise(42);
-        assert_eq!(clocks.of(&"busy".into()).round(), 42);
+        clocks.of(&"busy".into()).rise(42, Reach::of("a"));
+        assert_eq!(clocks.of(&"busy".into()).round(Reach::of("a")), 42);
         for other in 0..KEPT {
             clocks.of(&format!("db{other}").into());
         }
         assert!(clocks.0.lock().unwrap().clocks.len() <= KEPT);
-        assert!(clocks.of(&"busy".into()).round() >= 42);
+        assert!(everywhere("busy") >= 42);
         assert!(Arc::ptr_eq(&first, &clocks.of(&"first".into())));
     }
 }

@@ -36,6 +36,7 @@ use crate::protocol::sqlstate::SqlState;
 use crate::router::view::View;
 use crate::router::view::needs::{CatchUp, Needs, Seen};
 use crate::server::connect::Login;
+use crate::sql::reach::Reach;
 use crate::types::{ClusterName, DatabaseName, Lsn};
 use monitor::Monitor;
 use shared::{Drain, Shared};
@@ -129,10 +130,10 @@ impl Cluster {
 
     /// The primary has acknowledged something that may have been a write, or may have without our
     /// hearing of it. To be called before the acknowledgement (`CommandComplete` and, in the
-    /// extended protocol, `ReadyForQuery`) is passed on. Never waits.
-    pub fn wrote(&self, database: &WriteClock, session: &mut SessionClock) {
+    /// extended protocol, `ReadyForQuery`) is passed on. It was to relations in `reach` only. Never waits.
+    pub fn wrote(&self, database: &WriteClock, session: &mut SessionClock, reach: Reach) {
         let round = self.shared.rounds.next();
-        database.rise(round);
+        database.rise(round, reach);
         session.wrote(round);
     }
 
@@ -156,11 +157,11 @@ impl Cluster {
         session.share(scope, self.shared.rounds.next());
     }
 
-    /// What a read that arrives now must see.
+    /// What a read that arrives now must see; it reads from relations in `reach` only.
     pub fn needs(
         &self,
         level: Consistency,
-        database: &WriteClock,
+        (database, reach): (&WriteClock, Reach),
         session: &mut SessionClock,
         min_lsn: Option<Lsn>,
     ) -> Needs {
@@ -168,11 +169,13 @@ impl Cluster {
         if level == Consistency::Eventual {
             return Needs { min_lsn, ..Needs::NONE };
         }
-        let needs = session.needs();
+        let written = database.round(reach);
+        // What nobody has written to, this session has not written to either.
+        let needs = session.needs(if reach.is_everything() { u64::MAX } else { written });
         let next = self.shared.rounds.next();
         let round = match level {
             Consistency::Eventual | Consistency::Session => needs.round,
-            Consistency::Database => needs.round.max(database.round()),
+            Consistency::Database => needs.round.max(written),
             Consistency::Strong => next,
         };
         // A clock cannot rightly stand later than now; if it does, now is enough.
@@ -185,7 +188,7 @@ impl Cluster {
     ///
     /// When the primary does not say in time where it is.
     pub async fn position(&self, session: &mut SessionClock, until: Instant) -> Result<Lsn, Expired> {
-        let needs = session.needs();
+        let needs = session.needs(u64::MAX);
         let round = needs.round.max(needs.seen.map_or(0, |seen| seen.round));
         if round == 0 {
             return Ok(Lsn(0));
@@ -296,15 +299,19 @@ mod tests {
         let (mine, other) = (cluster.database(&"mine".into()), cluster.database(&"other".into()));
         let mut session = SessionClock::default();
         let mut stranger = SessionClock::default();
-        let before = mine.round();
-        cluster.wrote(&mine, &mut session);
+        let before = mine.round(Reach::EVERYTHING);
+        cluster.wrote(&mine, &mut session, Reach::of("a"));
         let next = cluster.shared.rounds.next();
         for (level, database, round) in [
             (Consistency::Eventual, &mine, 0),
             (Consistency::Session, &other, next),
             (Consistency::Strong, &other, next),
         ] {
-            assert_eq!(cluster.needs(level, database, &mut session, None).round, round, "{level:?}");
+            assert_eq!(
+                cluster.needs(level, (database, Reach::EVERYTHING), &mut session, None).round,
+                round,
+                "{level:?}"
+            );
         }
         for (level, database, round) in [
             (Consistency::Session, &mine, 0),
@@ -312,12 +319,19 @@ mod tests {
             (Consistency::Database, &other, before),
             (Consistency::Strong, &other, next),
         ] {
-            assert_eq!(cluster.needs(level, database, &mut stranger, None).round, round, "{level:?}");
+            assert_eq!(
+                cluster.needs(level, (database, Reach::EVERYTHING), &mut stranger, None).round,
+                round,
+                "{level:?}"
+            );
         }
-        assert_eq!(cluster.needs(Consistency::Eventual, &mine, &mut stranger, Some(Lsn(7))).min_lsn, Lsn(7));
+        assert_eq!(
+            cluster.needs(Consistency::Eventual, (&mine, Reach::EVERYTHING), &mut stranger, Some(Lsn(7))).min_lsn,
+            Lsn(7)
+        );
         // A clock that comes from elsewhere asks for no round that may never come.
-        session.round = u64::MAX;
-        assert_eq!(cluster.needs(Consistency::Session, &mine, &mut session, None).round, next);
+        session.rise(u64::MAX);
+        assert_eq!(cluster.needs(Consistency::Session, (&mine, Reach::EVERYTHING), &mut session, None).round, next);
     }
 
     #[tokio::test]
@@ -327,7 +341,7 @@ mod tests {
         let mine = cluster.database(&"mine".into());
         let (mut writer, mut reader) = <(SessionClock, SessionClock)>::default();
         assert_eq!(cluster.position(&mut writer, soon()).await, Ok(Lsn(0)));
-        cluster.wrote(&mine, &mut writer);
+        cluster.wrote(&mine, &mut writer, Reach::EVERYTHING);
         for session in [&mut writer, &mut reader] {
             cluster.read_from(1, 1, session);
             assert_eq!(cluster.position(session, soon()).await, Err(Expired), "nobody has asked since");

@@ -281,6 +281,13 @@ impl<'v> Section<'_, '_, 'v> {
         })
     }
 
+    /// True or false.
+    pub(super) fn switch(&mut self, key: &'static str) -> Option<bool> {
+        self.scalar(key, |text| {
+            text.parse().map_err(|_| Misread::new("is neither true nor false", "give true or false"))
+        })
+    }
+
     /// A whole number within `range`.
     pub(super) fn count(&mut self, key: &'static str, range: RangeInclusive<usize>) -> Option<usize> {
         let (least, most) = (*range.start(), *range.end());
@@ -399,6 +406,7 @@ impl<'v> Section<'_, '_, 'v> {
         let place = self.place.key(key);
         let written = match self.leaf(key)? {
             Value::Number(number) => Written { value: number.to_string(), shown: number.to_string() },
+            Value::Bool(value) => Written { value: value.to_string(), shown: value.to_string() },
             text @ Value::String(_) => self.written(&place, text)?,
             other => {
                 self.reader.wrong_kind(&place, other, "a single value");

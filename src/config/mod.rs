@@ -146,6 +146,7 @@ impl Routing {
         self.reads = over.reads.unwrap_or(self.reads);
         self.consistency = over.consistency.unwrap_or(self.consistency);
         self.scope = over.scope.unwrap_or(self.scope);
+        self.tables = over.tables.unwrap_or(self.tables);
         self.wait = over.wait.unwrap_or(self.wait);
         self.max_lag = over.max_lag.unwrap_or(self.max_lag);
     }

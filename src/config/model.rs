@@ -402,6 +402,8 @@ pub struct Routing {
     pub consistency: Consistency,
     /// Who is one session to that.
     pub scope: Scope,
+    /// `routing.tables`: whether only reads of relations that were written to must see those writes.
+    pub tables: bool,
     /// How long a read waits for a replica to catch up before it goes to the primary.
     pub wait: Duration,
     /// How old a replica's data may be before it gets no reads.
@@ -421,6 +423,8 @@ pub struct RoutingOverrides {
     pub consistency: Option<Consistency>,
     /// Overrides [`Routing::scope`].
     pub scope: Option<Scope>,
+    /// Overrides [`Routing::tables`].
+    pub tables: Option<bool>,
     /// Overrides [`Routing::wait`].
     pub wait: Option<Duration>,
     /// Overrides [`Routing::max_lag`].

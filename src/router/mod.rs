@@ -170,6 +170,7 @@ mod tests {
             reads,
             consistency: Consistency::Database,
             scope: Scope::Client,
+            tables: false,
             wait: Duration::from_millis(20),
             max_lag: Duration::from_secs(10),
             transactions: Transactions::Primary,

@@ -14,6 +14,7 @@ use crate::protocol::tag::{TransactionStatus, backend as answer, frontend as tag
 use crate::sql::classify::ReadOnly;
 use crate::sql::command::{self, Command, Isolation, Parsed};
 use crate::sql::hint::{self, Hint};
+use crate::sql::reach::Reach;
 use crate::sql::{Analysis, Class, Effects, WriteReason};
 use std::sync::Arc;
 
@@ -78,6 +79,10 @@ pub struct Plan {
     pub effects: Effects,
     /// Whether it is certain to change nothing.
     pub only_reads: bool,
+    /// What it reads, if it only reads; what it may change, if not.
+    pub reach: Reach,
+    /// The moment (`Contents::settled`) for which that is true; `None` at no moment.
+    pub moment: Option<u64>,
     /// A database that it drops or renames.
     pub vacated: Option<String>,
     /// Statements that it binds whose results may have changed since their client was told.
@@ -126,7 +131,7 @@ pub enum Intent {
         /// For what.
         work: Work,
         /// What a comment in front of it orders.
-        hint: Option<Hint>,
+        hint: Option<Arc<Hint>>,
     },
 }
 
@@ -137,6 +142,7 @@ impl Session {
         plan.steps.reserve(batch.frames.len());
         plan.fingerprint = None;
         plan.effects = Effects::default();
+        plan.reach = Reach::NOTHING;
         let mut strictest: Option<Analysis> = None;
         let mut unknown = false;
         let mut found = None;
@@ -144,10 +150,14 @@ impl Session {
             let (step, analysis) = self.step(frame, body, batch, outlook);
             match analysis {
                 Known::Nothing => {}
-                Known::Unknown => unknown = true,
+                Known::Unknown => {
+                    unknown = true;
+                    plan.reach = Reach::EVERYTHING;
+                }
                 Known::Analysis(analysis, hint) => {
                     found = found.or(hint);
                     plan.effects = plan.effects.with(analysis.effects);
+                    plan.reach = plan.reach.with(analysis.reach);
                     if strictest.as_ref().is_none_or(|so_far| so_far.class() == Class::Read) {
                         strictest = Some(analysis);
                     }
@@ -450,7 +460,7 @@ impl Session {
 enum Known {
     Nothing,
     Unknown,
-    Analysis(Analysis, Option<Hint>),
+    Analysis(Analysis, Option<Arc<Hint>>),
 }
 
 fn text_of(frame: Frame, body: &[u8]) -> Option<&[u8]> {

@@ -35,7 +35,7 @@ pub struct Statement {
     /// What the text says.
     analysis: Analysis,
     /// What a comment in front of the text orders, each time the statement runs.
-    pub hint: Option<Hint>,
+    pub hint: Option<Arc<Hint>>,
     /// The statement itself, when it concerns the session.
     pub parsed: Option<Parsed>,
     /// Whether some server has accepted it.

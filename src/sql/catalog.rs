@@ -13,6 +13,8 @@ use foldhash::quality::FixedState;
 
 use super::classify;
 use super::hidden::Hidden;
+use super::kin::{self, Kin};
+use super::reach::Reach;
 
 /// What is known of one database.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,14 @@ pub struct Catalog {
     relations: HashMap<String, Vec<(String, Trust)>>,
     /// Operators whose function is volatile.
     operators: HashSet<String>,
+    /// By name: what is read with a relation; everything where nothing is said.
+    read: HashMap<String, Reach>,
+    /// By name: what changes when a relation is written to; everything where nothing is said.
+    written: HashMap<String, Reach>,
+    /// Functions that may look up whatever they like.
+    searching: HashSet<String>,
+    /// Operators whose function may.
+    searching_operators: HashSet<String>,
     /// What functions and triggers leave in the session.
     hidden: Arc<Hidden>,
 }
@@ -77,8 +87,9 @@ pub const PATIENCE: &str = "SET lock_timeout = '50ms'";
 
 /// What must be asked of the primary, in this order; `build` takes the answers. PostgreSQL 13 and newer.
 pub const QUERIES: &[&str] = &[
-    // Functions: schema, name, whether volatile; an aggregate is as volatile as the functions it is made of.
-    "SELECT n.nspname, p.proname, bool_or('v' IN (p.provolatile, coalesce(t.provolatile, 'i'), coalesce(f.provolatile, 'i'))) \
+    // Functions: schema, name, whether volatile, whether immutable; an aggregate is as volatile as the functions it is made of.
+    "SELECT n.nspname, p.proname, bool_or('v' IN (p.provolatile, coalesce(t.provolatile, 'i'), coalesce(f.provolatile, 'i'))), \
+     bool_and('i' IN (p.provolatile) AND coalesce(t.provolatile, 'i') = 'i' AND coalesce(f.provolatile, 'i') = 'i') \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid \
      LEFT JOIN pg_catalog.pg_proc t ON t.oid = a.aggtransfn LEFT JOIN pg_catalog.pg_proc f ON f.oid = a.aggfinalfn \
@@ -93,9 +104,10 @@ pub const QUERIES: &[&str] = &[
          || ')', ' AND ') FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polqual IS NOT NULL) END ",
         relations!()
     ),
-    // Operators with a volatile function.
-    "SELECT DISTINCT o.oprname FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
-     WHERE p.provolatile = 'v'",
+    // Operators with a function that is volatile, or stable and not the system's: whether it is volatile.
+    "SELECT o.oprname, bool_or(p.provolatile = 'v') FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
+     WHERE p.provolatile = 'v' OR (p.provolatile = 's' AND p.oid >= 16384) GROUP BY 1",
+    kin::QUERY,
 ];
 
 /// A hash of what `ALTER ROLE | DATABASE … SET` gives new sessions of the database, and where the WAL ends that has
@@ -134,19 +146,38 @@ pub fn build(answers: &[Vec<Row>], (hidden, mark): (Arc<Hidden>, &str), version:
     let rows = |index: usize| answers.get(index).map(Vec::as_slice).unwrap_or_default();
     let text = |row: &Row, column: usize| row.get(column).cloned().flatten();
     for row in rows(2) {
-        catalog.operators.extend(text(row, 0));
+        catalog.searching_operators.extend(text(row, 0));
+        if text(row, 1).as_deref() != Some("f") {
+            catalog.operators.extend(text(row, 0));
+        }
     }
     for row in rows(0) {
         if let (Some(schema), Some(name)) = (text(row, 0), text(row, 1)) {
+            if schema != "pg_catalog" && text(row, 3).as_deref() != Some("t") {
+                catalog.searching.insert(name.clone());
+            }
             let trust = if text(row, 2).as_deref() == Some("f") { Trust::Plain } else { Trust::Doubtful };
             catalog.functions.entry(name).or_default().push((schema, trust));
         }
     }
+    let kin = Kin::new(rows(3));
     let mut defined = Vec::new();
     for row in rows(1) {
         let (Some(schema), Some(name)) = (text(row, 0), text(row, 1)) else { continue };
         let kind = text(row, 2).unwrap_or_default();
         let permanent = text(row, 3).as_deref() == Some("p");
+        let system = matches!(schema.as_str(), "pg_catalog" | "information_schema");
+        let written = match kind.as_str() {
+            "r" | "p" if !system => kin.written_with(&name),
+            _ => Reach::EVERYTHING,
+        };
+        join(&mut catalog.written, &name, written);
+        let read = match kind.as_str() {
+            "r" | "p" | "m" if !system => kin.read_with(&name),
+            "v" => Reach::NOTHING,
+            _ => Reach::EVERYTHING,
+        };
+        join(&mut catalog.read, &name, read);
         let plain = permanent && matches!(kind.as_str(), "r" | "p" | "m" | "s");
         let reads = match (text(row, 4), text(row, 5)) {
             (Some(view), _) if permanent => Some(view),
@@ -200,10 +231,14 @@ impl Catalog {
     fn judge(&mut self, mut open: Vec<Defined>) {
         loop {
             let before = open.len();
-            let (plain, rest): (Vec<_>, Vec<_>) =
-                open.into_iter().partition(|defined| classify::is_plain_read(&defined.text, self));
-            open = rest;
-            for defined in plain {
+            let judged = open.into_iter().map(|defined| {
+                let read = classify::plain_read(&defined.text, self);
+                (defined, read)
+            });
+            let (plain, rest): (Vec<_>, Vec<_>) = judged.partition(|(_, read)| read.is_some());
+            open = rest.into_iter().map(|(defined, _)| defined).collect();
+            for (defined, read) in plain {
+                join(&mut self.read, &defined.name, read.unwrap_or(Reach::EVERYTHING));
                 let entries = self.relations.entry(defined.name).or_default();
                 for (_, trust) in entries.iter_mut().filter(|(schema, _)| *schema == defined.schema) {
                     *trust = Trust::Plain;
@@ -225,10 +260,38 @@ impl Catalog {
         look_up(&self.relations, schema, name)
     }
 
+    /// What is read with a relation that may be read.
+    pub(super) fn read_with(&self, name: &str) -> Reach {
+        self.read.get(name).copied().unwrap_or(Reach::EVERYTHING)
+    }
+
+    /// What changes when a relation is written to.
+    pub(super) fn written_with(&self, name: &str) -> Reach {
+        self.written.get(name).copied().unwrap_or(Reach::EVERYTHING)
+    }
+
+    /// What a function reads that changes nothing.
+    pub(super) fn looked_up_by(&self, function: &str) -> Reach {
+        // The system's tables are everybody's, and of many databases at once.
+        let of_system = ["pg_", "has_", "to_reg"].iter().any(|prefix| function.starts_with(prefix));
+        if of_system || self.searching.contains(function) { Reach::EVERYTHING } else { Reach::NOTHING }
+    }
+
+    /// What an operator reads that changes nothing.
+    pub(super) fn looked_up_by_operator(&self, operator: &str) -> Reach {
+        if self.searching_operators.contains(operator) { Reach::EVERYTHING } else { Reach::NOTHING }
+    }
+
     /// Whether an operator, as written, may do more than read.
     pub(super) fn doubts_operator(&self, operator: &str) -> bool {
         self.operators.contains(operator)
     }
+}
+
+/// Adds `reach` to what is known of `name`.
+fn join(all: &mut HashMap<String, Reach>, name: &str, reach: Reach) {
+    let known = all.entry(name.to_owned()).or_default();
+    *known = known.with(reach);
 }
 
 fn look_up(all: &HashMap<String, Vec<(String, Trust)>>, schema: Option<&str>, name: &str) -> Option<Trust> {
@@ -242,6 +305,10 @@ pub(super) mod tests {
 
     fn row(values: &[&str]) -> Row {
         values.iter().map(|value| (*value != "-").then(|| (*value).to_owned())).collect()
+    }
+
+    fn immutable(function: &str) -> &'static str {
+        if matches!(function, "fixed" | "lower" | "count" | "sum") { "t" } else { "f" }
     }
 
     /// A small database: tables a, b and an unlogged one, views good and bad, a policy, functions.
@@ -259,6 +326,8 @@ pub(super) mod tests {
             ["public", "both", "f"],
             ["other", "both", "t"],
             ["pg_catalog", "sum", "f"],
+            ["public", "fixed", "f"],
+            ["pg_catalog", "query_to_xml", "t"],
         ];
         let relations = [
             ["public", "a", "r", "p", "-", "-"],
@@ -276,11 +345,23 @@ pub(super) mod tests {
             ["pg_catalog", "pg_class", "r", "p", "-", "-"],
             ["pg_catalog", "pg_roles", "s", "p", "-", "-"],
             ["information_schema", "tables", "s", "p", "-", "-"],
+            ["public", "heap", "p", "p", "-", "-"],
+            ["public", "grown", "r", "p", "-", "-"],
+            ["public", "watched", "r", "p", "-", "-"],
+            ["public", "parent", "r", "p", "-", "-"],
+            ["public", "owner", "r", "p", "-", "-"],
+        ];
+        let kin = [
+            ["child", "grown", "heap"],
+            ["unclear", "watched", "-"],
+            ["cascade", "parent", "a"],
+            ["cascade", "owner", "watched"],
         ];
         let answers = [
-            functions.iter().map(|values| row(values)).collect(),
+            functions.iter().map(|values| row(&[&values[..], &[immutable(values[1])]].concat())).collect(),
             relations.iter().map(|values| row(values)).collect(),
-            vec![row(&["@@"])],
+            vec![row(&["@@", "t"]), row(&["~~~", "f"])],
+            kin.iter().map(|values| row(values)).collect(),
         ];
         let hidden = Hidden::new(&[], &[], &definitions(&answers[RELATIONS]));
         build(&answers, (Arc::new(hidden), ""), 1)

@@ -7,9 +7,10 @@ use sqlparser::parser::Parser;
 pub use super::cache::Classifier;
 use super::catalog::Catalog;
 use super::hint::{Hint, Route};
+use super::reach::Reach;
 use super::scan::{Kind, Scanner, Token};
 use super::walk::{Stop, Walk};
-use super::{Analysis, Class, Effects, WriteReason, dialect, effects, normal};
+use super::{Analysis, Class, Effects, WriteReason, dialect, effects, normal, writes};
 
 /// Proof that something changes nothing and gives the same answer on every node.
 ///
@@ -59,12 +60,16 @@ fn nests(token: &Token) -> bool {
 /// The analysis of a text that was not seen before.
 pub(super) fn analyse(text: &[u8], fingerprint: u64, catalog: &Catalog) -> Analysis {
     let effects = effects(text, catalog);
-    match class(text, catalog) {
-        Ok(()) if !effects.concern_session() => Analysis::read(effects, fingerprint),
+    let statements = statements(text);
+    let parsed = statements.as_deref().map_err(Clone::clone);
+    let reason = match parsed.and_then(|statements| class(statements, catalog)) {
+        Ok(reach) if !effects.concern_session() => return Analysis::read(effects, reach, fingerprint),
         // Whatever leaves something behind in the session belongs where the session is.
-        Ok(()) => Analysis::write(WriteReason::Session, effects, fingerprint),
-        Err(stop) => Analysis::write(stop.reason, effects, fingerprint),
-    }
+        Ok(_) => WriteReason::Session,
+        Err(stop) => stop.reason,
+    };
+    let reach = writes::reach(text, statements.as_deref().unwrap_or_default(), catalog);
+    Analysis { reach, ..Analysis::write(reason, effects, fingerprint) }
 }
 
 /// What a text leaves behind in the session, by its own words and through the functions and triggers that it sets off.
@@ -75,15 +80,17 @@ pub(super) fn effects(text: &[u8], catalog: &Catalog) -> Effects {
 /// The function, relation or operator because of which `text` is not a read, if it is one of these.
 #[must_use]
 pub fn culprit(text: &[u8], catalog: &Catalog) -> Option<String> {
-    class(text, catalog).err()?.culprit
+    statements(text).and_then(|statements| class(&statements, catalog)).err()?.culprit
 }
 
-/// Whether a definition in the catalog only reads.
-pub(super) fn is_plain_read(text: &str, catalog: &Catalog) -> bool {
-    !effects::of(text.as_bytes()).concern_session() && class(text.as_bytes(), catalog).is_ok()
+/// What a definition in the catalog reads, if it does nothing else.
+pub(super) fn plain_read(text: &str, catalog: &Catalog) -> Option<Reach> {
+    let silent = !effects::of(text.as_bytes()).concern_session();
+    silent.then(|| statements(text.as_bytes()).and_then(|statements| class(&statements, catalog)).ok())?
 }
 
-fn class(text: &[u8], catalog: &Catalog) -> Result<(), Stop> {
+/// The statements of a text, as far as the parser understands them.
+fn statements(text: &[u8]) -> Result<Vec<Statement>, Stop> {
     if text.len() > LONGEST {
         return Err(WriteReason::TooLong.into());
     }
@@ -92,8 +99,16 @@ fn class(text: &[u8], catalog: &Catalog) -> Result<(), Stop> {
         return Err(WriteReason::TooLong.into());
     }
     let plain = dialect::translate(&normal);
-    let statements = parse(plain.as_deref().unwrap_or(&normal)).ok_or_else(|| unparsed(&normal))?;
-    statements.iter().try_for_each(|statement| read(statement, catalog))
+    parse(plain.as_deref().unwrap_or(&normal)).ok_or_else(|| unparsed(&normal).into())
+}
+
+/// What `statements` read, if they do nothing else.
+fn class(statements: &[Statement], catalog: &Catalog) -> Result<Reach, Stop> {
+    let mut reach = Reach::NOTHING;
+    for statement in statements {
+        reach = reach.with(read(statement, catalog)?);
+    }
+    Ok(reach)
 }
 
 fn parse(normal: &str) -> Option<Vec<Statement>> {
@@ -107,7 +122,7 @@ fn unparsed(normal: &str) -> WriteReason {
     if super::command::FIRST_WORDS.contains(&first) { WriteReason::Session } else { WriteReason::Unparsed }
 }
 
-fn read(statement: &Statement, catalog: &Catalog) -> Result<(), Stop> {
+fn read(statement: &Statement, catalog: &Catalog) -> Result<Reach, Stop> {
     match statement {
         Statement::Query(query) => Walk::new(catalog).query(query),
         // With ANALYZE the statement runs, and is a read itself or not.
@@ -126,8 +141,8 @@ fn read(statement: &Statement, catalog: &Catalog) -> Result<(), Stop> {
 }
 
 impl Analysis {
-    const fn read(effects: Effects, fingerprint: u64) -> Self {
-        Self { class: Class::Read, effects, fingerprint, proven: true }
+    const fn read(effects: Effects, reach: Reach, fingerprint: u64) -> Self {
+        Self { class: Class::Read, effects, reach, fingerprint, proven: true }
     }
 }
 

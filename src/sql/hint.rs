@@ -2,6 +2,7 @@
 //!
 //! A comment stays a comment: words that mean nothing here are passed over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::types::Lsn;
@@ -68,7 +69,7 @@ pub struct Hint {
 }
 
 /// The hint in the comments at the beginning of `text`; `None` when there is none.
-pub fn parse(text: &[u8]) -> Option<Hint> {
+pub fn parse(text: &[u8]) -> Option<Arc<Hint>> {
     let mut rest = text.trim_ascii_start();
     let mut hint = None;
     loop {
@@ -81,7 +82,7 @@ pub fn parse(text: &[u8]) -> Option<Hint> {
         } else {
             return hint;
         };
-        hint = hint.or_else(|| std::str::from_utf8(comment).ok().and_then(order));
+        hint = hint.or_else(|| std::str::from_utf8(comment).ok().and_then(order).map(Arc::new));
         rest = after.trim_ascii_start();
     }
 }
@@ -138,12 +139,12 @@ mod tests {
             ("/* howdah: replica", None),
             ("/* howdah: nonsense */ select 1", Some(Hint::default())),
         ] {
-            assert_eq!(parse(text.as_bytes()), expected, "{text}");
+            assert_eq!(parse(text.as_bytes()).as_deref(), expected.as_ref(), "{text}");
         }
         let all = parse(b"/* howdah: replica, consistency=eventual max_lag=5s,min_lsn=1/2A scope=cart-7 */");
         assert_eq!(
-            all,
-            Some(Hint {
+            all.as_deref(),
+            Some(&Hint {
                 route: Some(Route::Replica),
                 consistency: Some(Consistency::Eventual),
                 max_lag: Some(Duration::from_secs(5)),

@@ -13,10 +13,13 @@ mod effects;
 mod functions;
 pub mod hidden;
 pub mod hint;
+mod kin;
 pub mod normal;
+pub mod reach;
 pub mod scan;
 mod split;
 mod walk;
+mod writes;
 
 /// What kind of thing a statement text does; several statements take the strictest class of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -158,6 +161,8 @@ pub struct Analysis {
     pub class: Class,
     /// What the session must know.
     pub effects: Effects,
+    /// What it reads, if it is a read; what it may change, if not.
+    pub reach: reach::Reach,
     /// A hash of the text without comments and literals: equal for statements of one shape.
     pub fingerprint: u64,
     /// Set by `classify` alone, so that no other room can make a proof out of a class it wrote itself.
@@ -167,10 +172,11 @@ pub struct Analysis {
 // === impl Analysis ===
 
 impl Analysis {
-    /// The analysis of a text that must run on the primary.
+    /// The analysis of a text that must run on the primary, and may change whatever there is.
     #[must_use]
     pub const fn write(reason: WriteReason, effects: Effects, fingerprint: u64) -> Self {
-        Self { class: Class::Write(reason), effects, fingerprint, proven: false }
+        let reach = reach::Reach::EVERYTHING;
+        Self { class: Class::Write(reason), effects, reach, fingerprint, proven: false }
     }
 
     /// The strictest class of its statements.

@@ -11,6 +11,7 @@ use sqlparser::ast::{
 use super::WriteReason;
 use super::catalog::{Catalog, Trust};
 use super::functions::{Said, said};
+use super::reach::Reach;
 
 pub(super) struct Walk<'a> {
     catalog: &'a Catalog,
@@ -18,6 +19,8 @@ pub(super) struct Walk<'a> {
     local: HashSet<String>,
     /// A function in FROM whose name will be visited as a relation's.
     called: Option<ObjectName>,
+    /// The relations that it reads.
+    reach: Reach,
 }
 
 /// Why a statement is not known to only read.
@@ -47,33 +50,36 @@ fn stop_at(reason: WriteReason, culprit: &impl ToString) -> Flow {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(catalog: &'a Catalog) -> Self {
-        Self { catalog, local: HashSet::new(), called: None }
+        Self { catalog, local: HashSet::new(), called: None, reach: Reach::NOTHING }
     }
 
-    /// Whether `query` only reads.
-    pub(super) fn query(mut self, query: &Query) -> Result<(), Stop> {
+    /// What `query` reads, if it does nothing else.
+    pub(super) fn query(mut self, query: &Query) -> Result<Reach, Stop> {
         match query.visit(&mut self) {
-            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Continue(()) => Ok(self.reach),
             ControlFlow::Break(stop) => Err(stop),
         }
     }
 
-    /// Whether a relation may be read anywhere.
-    pub(super) fn relation(self, name: &ObjectName) -> Result<(), Stop> {
+    /// What is read with a relation, if that may be read anywhere.
+    pub(super) fn relation(mut self, name: &ObjectName) -> Result<Reach, Stop> {
         match self.reads(name) {
-            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Continue(()) => Ok(self.reach),
             ControlFlow::Break(stop) => Err(stop),
         }
     }
 
-    fn reads(&self, name: &ObjectName) -> Flow {
+    fn reads(&mut self, name: &ObjectName) -> Flow {
         let Some((schema, name)) = parts(name) else { return stop_at(WriteReason::Unparsed, name) };
         self.reads_named(schema.as_deref(), &name)
     }
 
-    fn reads_named(&self, schema: Option<&str>, name: &str) -> Flow {
+    fn reads_named(&mut self, schema: Option<&str>, name: &str) -> Flow {
         match self.catalog.relation(schema, name) {
-            Some(Trust::Plain) => ControlFlow::Continue(()),
+            Some(Trust::Plain) => {
+                self.reach = self.reach.with(self.catalog.read_with(name));
+                ControlFlow::Continue(())
+            }
             None if schema.is_none() && self.local.contains(name) => ControlFlow::Continue(()),
             None if self.catalog.is_unknown() => stop_at(WriteReason::CatalogUnknown, &full(schema, name)),
             // Doubtful, made since the catalog was loaded, or a system's: the primary has it in any case.
@@ -81,10 +87,11 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn calls(&self, called: &ObjectName) -> Flow {
+    fn calls(&mut self, called: &ObjectName) -> Flow {
         let Some((schema, name)) = parts(called) else { return stop_at(WriteReason::Unparsed, called) };
         let built_in = schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
         let known = self.catalog.function(schema.as_deref(), &name);
+        self.reach = self.reach.with(self.catalog.looked_up_by(&name));
         match (said(&name), known) {
             (Said::Bound, _) => stop_at(WriteReason::Function, called),
             // A function of the user's own may bear a harmless name.
@@ -100,7 +107,8 @@ impl<'a> Walk<'a> {
         self.catalog.has_doubtful_beyond_system(name)
     }
 
-    fn operator(&self, operator: &str) -> Flow {
+    fn operator(&mut self, operator: &str) -> Flow {
+        self.reach = self.reach.with(self.catalog.looked_up_by_operator(operator));
         if self.catalog.doubts_operator(operator) {
             return stop_at(WriteReason::Function, &operator);
         }
@@ -178,7 +186,7 @@ impl Visitor for Walk<'_> {
 }
 
 /// What a query is made of: SELECT, VALUES, TABLE, and sets of them.
-fn body(expression: &SetExpr, walk: &Walk<'_>) -> Flow {
+fn body(expression: &SetExpr, walk: &mut Walk<'_>) -> Flow {
     match expression {
         SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::Values(_) => ControlFlow::Continue(()),
         SetExpr::SetOperation { left, right, .. } => match body(left, walk) {
@@ -200,7 +208,7 @@ fn full(schema: Option<&str>, name: &str) -> String {
 }
 
 /// Schema and name; `None` for names of another form.
-fn parts(name: &ObjectName) -> Option<(Option<String>, String)> {
+pub(super) fn parts(name: &ObjectName) -> Option<(Option<String>, String)> {
     let mut parts = name.0.iter().map(|part| part.as_ident().map(fold));
     match (parts.next()??, parts.next(), parts.next()) {
         (name, None, None) => Some((None, name)),
@@ -210,6 +218,6 @@ fn parts(name: &ObjectName) -> Option<(Option<String>, String)> {
 }
 
 /// A name as PostgreSQL folds it.
-fn fold(ident: &sqlparser::ast::Ident) -> String {
+pub(super) fn fold(ident: &sqlparser::ast::Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
 }
