@@ -23,16 +23,16 @@ pub(crate) enum Verdict {
     Unstable,
     /// An error on both.
     Wrong,
-    /// Not asked.
+    /// Not asked, or it cannot know.
     Unseen(Why),
 }
 
-/// Why a standby was not asked.
+/// Why a standby's answer says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Why {
     /// It sees what its own transaction has written.
     Written,
-    /// Its session has temporary objects.
+    /// Its session has temporary objects, and the answer is another one without them.
     Temporary,
     /// Its transaction is serializable, which no standby's can be.
     Serializable,
@@ -79,7 +79,7 @@ pub(crate) struct Ledger {
     in_blocks: u64,
     /// Messages of the extended protocol, which are not looked at.
     pub(crate) parsed: u64,
-    /// Reads that no standby was asked for.
+    /// Reads for which no standby's answer counts.
     unseen: BTreeMap<Why, u64>,
     /// Reads that a standby refused or that changed something, and reads with other results.
     misroutes: u64,

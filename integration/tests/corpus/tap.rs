@@ -278,9 +278,13 @@ impl Session {
             ready.body = vec![b'I'];
         }
         match state.as_ref().map(|state| (state, state.is_its_own())) {
-            Some((_, Some(why))) => entry.verdict = Verdict::Unseen(why),
-            Some((state, None)) => {
+            Some((_, Some(why))) if why != Why::Temporary => entry.verdict = Verdict::Unseen(why),
+            Some((state, own)) => {
                 (entry.verdict, entry.said) = self.compare(entry.text, state, &answer, entry.class).await;
+                let differs = matches!(entry.verdict, Verdict::Failed | Verdict::Differs | Verdict::Unstable);
+                if own.is_some() && differs {
+                    entry.verdict = Verdict::Unseen(Why::Temporary);
+                }
             }
             None => {}
         }

@@ -54,7 +54,7 @@ impl State {
         self.word(0).is_some()
     }
 
-    /// Why no other session can see what this one sees, if none can.
+    /// Why other sessions do not see all that this one sees, if they do not.
     pub(crate) fn is_its_own(&self) -> Option<Why> {
         if self.has_written() {
             Some(Why::Written)
