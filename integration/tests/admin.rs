@@ -243,7 +243,12 @@ async fn routed(env: &Env, class: &str, target: &str, reason: &str) -> u64 {
 async fn routes_are_explained(env: &Env) {
     let client = env.app().connect().await.unwrap();
     client
-        .batch_execute("CREATE TABLE explained (a serial); CREATE VIEW hides AS SELECT nextval('explained_a_seq')")
+        .batch_execute(
+            "CREATE TABLE explained (a serial); CREATE VIEW hides AS SELECT nextval('explained_a_seq'); \
+             CREATE TABLE parts (a int) PARTITION BY LIST (a); \
+             CREATE TABLE parts_of PARTITION OF parts DEFAULT PARTITION BY LIST (a); \
+             CREATE UNLOGGED TABLE parts_quick PARTITION OF parts_of DEFAULT",
+        )
         .await
         .unwrap();
     env.read_by_replicas("explained").await;
@@ -253,6 +258,7 @@ async fn routes_are_explained(env: &Env) {
         ("INSERT INTO explained DEFAULT VALUES", "primary", "write_statement", None),
         ("SELECT nextval('explained_a_seq'::text)", "primary", "write_function", Some("nextval")),
         ("SELECT * FROM explained, public.hides", "primary", "write_relation", Some("public.hides")),
+        ("SELECT * FROM parts", "primary", "write_relation", Some("parts")),
         ("SELECT * FROM explained FOR UPDATE", "primary", "write_row_lock", None),
     ] {
         let question = format!("IN app AS app {sql}");

@@ -69,6 +69,17 @@ macro_rules! kind {
     };
 }
 
+/// The persistence of a relation, in queries: `relpersistence`, or `u` where some of its rows are in an unlogged or foreign table
+/// that inherits from it.
+macro_rules! persistence {
+    () => {
+        "CASE WHEN c.oid IN (WITH RECURSIVE parents AS (SELECT i.inhparent FROM pg_catalog.pg_inherits i \
+         JOIN pg_catalog.pg_class k ON k.oid = i.inhrelid WHERE k.relpersistence = 'u' OR k.relkind = 'f' \
+         UNION SELECT i.inhparent FROM parents p JOIN pg_catalog.pg_inherits i ON i.inhrelid = p.inhparent) \
+         SELECT p.inhparent FROM parents p) THEN 'u' ELSE c.relpersistence::pg_catalog.text END"
+    };
+}
+
 /// Where among [`QUERIES`] the relations are.
 pub const RELATIONS: usize = 1;
 
@@ -76,7 +87,9 @@ pub const RELATIONS: usize = 1;
 pub const UNDEFINED: &str = concat!(
     "SELECT n.nspname, c.relname, CASE WHEN c.relrowsecurity THEN 'v' ELSE ",
     kind!(),
-    " END, c.relpersistence, NULL, NULL ",
+    " END, ",
+    persistence!(),
+    ", NULL, NULL ",
     relations!()
 );
 
@@ -98,8 +111,9 @@ pub const QUERIES: &[&str] = &[
     concat!(
         "SELECT n.nspname, c.relname, ",
         kind!(),
-        ", c.relpersistence, \
-         CASE WHEN c.relkind = 'v' AND c.oid >= 16384 THEN pg_catalog.pg_get_viewdef(c.oid) END, \
+        ", ",
+        persistence!(),
+        ", CASE WHEN c.relkind = 'v' AND c.oid >= 16384 THEN pg_catalog.pg_get_viewdef(c.oid) END, \
          CASE WHEN c.relrowsecurity THEN (SELECT pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) \
          || ')', ' AND ') FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polqual IS NOT NULL) END ",
         relations!()
