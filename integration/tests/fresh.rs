@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
             a_transaction_outlives_its_replica,
             transactions_that_cannot_move_do_not_start_on_replicas,
             what_comes_with_begin_decides_where,
+            nothing_comes_behind_a_begin_that_is_refused,
         ],
     )
 }
@@ -339,6 +340,19 @@ async fn transactions_that_cannot_move_do_not_start_on_replicas(env: &Env) {
     }
     env.cluster.primary().query("ALTER ROLE app RESET default_transaction_isolation").await;
     env.assert_only_on_primary("%by_role%").await;
+}
+
+async fn nothing_comes_behind_a_begin_that_is_refused(env: &Env) {
+    let settings = [("pool.mode", "statement"), ("routing.transactions", "until_write")];
+    let howdah = Howdah::start(&env.cluster, &settings).await;
+    let mut wire = Wire::connect(&Login::app(howdah.port)).await;
+    let messages = ["BEGIN", "SELECT 1"].map(|sql| [parse("", sql, &[]), bind("", "", &[]), execute("", 0)].concat());
+    wire.send(&[messages.concat(), sync()].concat()).await;
+    let mut last = None;
+    while let Some(message) = wire.next_or_end().await {
+        last = Some(message.tag);
+    }
+    assert_eq!(last, Some(b'E'), "the connection ends, as it did not learn of the error in its place");
 }
 
 /// The tags of an answer, and the transaction status at its end.

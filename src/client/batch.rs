@@ -111,7 +111,7 @@ impl Client {
     /// first statement.
     fn has_begun(&self) -> bool {
         let executes = self.frames.last().is_some_and(|last| last.tag == tag::EXECUTE);
-        if !executes || self.is_attached() || self.is_listening() {
+        if !executes || self.is_attached() || self.is_listening() || self.may_have_no_block() {
             return false;
         }
         let roaming = if self.may_roam() { Roaming::Allowed } else { Roaming::Forbidden };
