@@ -200,6 +200,7 @@ mod tests {
             "table only good",
             "with w as (table a) select * from w",
             "select lower(variadic array['x'])",
+            "select (reads(1)).*",
             "select xmlparse(content 'x'), json_value('{}'::jsonb, '$.x')",
             "select p.x from a* p where p.x > 1",
         ];
@@ -336,6 +337,7 @@ mod tests {
         let functions = [
             "select writes(1) from a*",
             "select writes(variadic array[1])",
+            "select (writes(1)).*",
             "select table_to_xml('bad', true, true, '')",
             "select pg_my_temp_schema()",
         ];

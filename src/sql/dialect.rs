@@ -1,6 +1,6 @@
 //! What PostgreSQL knows and the parser does not, said in words that both know: `FROM a*`, which is how `FROM a` was
-//! spelled before there was `ONLY`; `FROM ONLY a`, which reads some of what `FROM a` reads; `TABLE a`; and `VARIADIC` in
-//! front of an argument.
+//! spelled before there was `ONLY`; `FROM ONLY a`, which reads some of what `FROM a` reads; `TABLE a`; `VARIADIC` in
+//! front of an argument; and `(f(x)).*`, which calls what `(f(x))` calls.
 
 use super::scan::{Kind, Scanner, Token};
 
@@ -20,6 +20,8 @@ pub(super) fn translate(text: &str) -> Option<String> {
         let last = before.last();
         let instead = match token.bytes(bytes) {
             b"*" if follows_relation(bytes, before, depth, next) => Some(""),
+            b"." if is_expanded(bytes, last, next) => Some(""),
+            b"*" if at >= 2 && is_expanded(bytes, tokens.get(at - 2), Some(token)) && is_dot(bytes, last) => Some(""),
             b"only" if last.is_some_and(|word| introduces(bytes, word)) => Some(""),
             b"variadic" if last.is_some_and(|mark| mark.is_mark(bytes, "(") || mark.is_mark(bytes, ",")) => Some(""),
             b"table" if last.is_none_or(|word| ends_before_query(bytes, word)) => Some("select * from"),
@@ -36,6 +38,15 @@ pub(super) fn translate(text: &str) -> Option<String> {
         }
     }
     (from > 0).then(|| out + &text[from..])
+}
+
+fn is_dot(text: &[u8], token: Option<&Token>) -> bool {
+    token.is_some_and(|token| token.is_mark(text, "."))
+}
+
+/// Whether a dot between `last` and `next` expands a composite value.
+fn is_expanded(text: &[u8], last: Option<&Token>, next: Option<&Token>) -> bool {
+    last.is_some_and(|last| last.is_mark(text, ")")) && next.is_some_and(|next| next.is_mark(text, "*"))
 }
 
 /// Whether a query may begin behind `last`.
@@ -89,6 +100,8 @@ mod tests {
                 Some("select 1 union all select * from a ; ( select * from b )"),
             ),
             ("select f(1, variadic array[1]), g(variadic $1)", Some("select f ( 1 , array [ 1 ] ) , g ( $1 )")),
+            ("select (f(x)).*, 1 from a", Some("select ( f ( x ) ) , 1 from a")),
+            ("select (f(x)).y * 2, (1) * 2", None),
             ("lock table a", None),
             ("select x * y from a", None),
             ("select x from a fetch first row only", None),
