@@ -215,6 +215,11 @@ profile_file=profiles.txt
 
 
 def suite():
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        for schema in ("test_schema", "test_schema_2"):
+            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
+    engine.dispose()
     with tempfile.TemporaryDirectory() as directory:
         place = pathlib.Path(directory)
         (place / "conftest.py").write_text(CONFTEST)
@@ -222,7 +227,7 @@ def suite():
         (place / "setup.cfg").write_text(SETUP)
         (place / "test_suite.py").write_text("from sqlalchemy.testing.suite import *\n")
         address = url.render_as_string(hide_password=False)
-        arguments = ["-q", "-p", "no:cacheprovider", "--maxfail=1000", "--dburi", address, "test_suite.py"]
+        arguments = ["-q", "--tb=line", "-p", "no:cacheprovider", "--maxfail=1000", "--dburi", address, "test_suite.py"]
         done = subprocess.run(
             [sys.executable, "-B", "-m", "pytest", *arguments],
             cwd=place, env={**os.environ, "PYTHONPATH": directory}, capture_output=True, text=True, check=False,

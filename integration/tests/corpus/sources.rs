@@ -38,7 +38,7 @@ async fn script(cluster: &TestCluster, name: &'static str, database: &str, argum
     let login = Login::app(tap.port).database(database);
     let mut command = Command::new(python().await);
     command.arg("-B").args(arguments).current_dir(source_directory().join("corpus")).envs(login.environment());
-    let done: Finished = run(command, "", Duration::from_secs(900)).await;
+    let done: Finished = run(command, "", Duration::from_secs(1800)).await;
     assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
     tap.finish().await
 }
