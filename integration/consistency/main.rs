@@ -41,7 +41,8 @@ async fn shares(options: &Options) -> Result<bool, String> {
         #[allow(clippy::cast_precision_loss, reason = "a percentage")]
         let percent = share.by_replicas as f64 * 100.0 / share.reads.max(1) as f64;
         let level = share.level.as_str();
-        eprintln!("{level:9} {} % writes: {percent:5.1} % of {} reads by replicas", share.writes, share.reads);
+        let level = if share.tables { format!("{level} with tables") } else { level.to_owned() };
+        eprintln!("{level:20} {} % writes: {percent:5.1} % of {} reads by replicas", share.writes, share.reads);
     };
     share::measure(lasts, told).await;
     Ok(true)
@@ -51,19 +52,22 @@ async fn shares(options: &Options) -> Result<bool, String> {
 async fn checked(options: &Options) -> Result<bool, String> {
     let levels = level(options, "level")?.map_or_else(|| Level::ALL.to_vec(), |level| vec![level]);
     let claim = level(options, "claim")?;
+    let tables = options.get("tables").is_some_and(|value| value == "true");
     let broken = options.get("expect").is_some_and(|what| what == "violations");
     let mut well = true;
     for level in levels {
         let held_to = claim.unwrap_or(level);
         let plan = Plan {
             level,
+            tables,
             lasts: Duration::from_secs(number(options, "seconds", 600)?),
             clients: usize::try_from(number(options, "clients", 12)?).map_err(|error| error.to_string())?,
             faults: &Fault::ALL,
             longest: Duration::from_millis(number(options, "longest", 3000)?),
             seed: number(options, "seed", u64::from(std::process::id()))?,
         };
-        eprintln!("{}, held to {}, seed {}", level.as_str(), held_to.as_str(), plan.seed);
+        let narrow = if tables { " with tables" } else { "" };
+        eprintln!("{}{narrow}, held to {}, seed {}", level.as_str(), held_to.as_str(), plan.seed);
         let findings = plan.run().await;
         let violations = findings.violations(held_to);
         eprint!("{}", findings.tell(&violations));

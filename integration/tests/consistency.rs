@@ -16,6 +16,7 @@ fn main() -> std::process::ExitCode {
 async fn run(level: Level, faults: &[Fault]) -> Findings {
     let plan = Plan {
         level,
+        tables: level != Level::Strong,
         lasts: Duration::from_secs(1),
         clients: 6,
         faults,

@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
             a_transaction_outlives_its_replica,
             transactions_that_cannot_move_do_not_start_on_replicas,
             what_comes_with_begin_decides_where,
+            only_what_was_written_to_is_waited_for,
             nothing_comes_behind_a_begin_that_is_refused,
         ],
     )
@@ -405,4 +406,70 @@ async fn what_comes_with_begin_decides_where(env: &Env) {
     assert_eq!(shape(&wire.until_ready().await), "12CZT");
     wire.send(&query("ROLLBACK")).await;
     assert_eq!(shape(&wire.until_ready().await), "CZI");
+}
+
+async fn only_what_was_written_to_is_waited_for(env: &Env) {
+    let tables = [("routing.tables", "true"), ("routing.consistency", "database"), ("routing.wait", "20ms")];
+    let howdah = Howdah::start(&env.cluster, &tables).await;
+    let login = Login::app(howdah.port);
+    // Who has read on the primary stays there while replicas are late: each other read is by somebody else.
+    let (writer, reader) = (login.connect().await.unwrap(), login.connect().await.unwrap());
+    let read = async |sql: &str| run(&login.connect().await.unwrap(), &[sql]).await;
+    let objects = "
+        CREATE TABLE hot (n int); INSERT INTO hot VALUES (0); CREATE VIEW warm AS SELECT n FROM hot;
+        CREATE TABLE cold (n int); INSERT INTO cold VALUES (0);
+        CREATE TABLE whole (n int) PARTITION BY RANGE (n); CREATE TABLE part PARTITION OF whole FOR VALUES FROM (0) TO (9);
+        CREATE TABLE owner (n int PRIMARY KEY); INSERT INTO owner VALUES (1);
+        CREATE TABLE owned (n int REFERENCES owner ON DELETE CASCADE); INSERT INTO owned VALUES (1);
+        CREATE TABLE log (n int);
+        CREATE FUNCTION log_it() RETURNS trigger LANGUAGE plpgsql AS
+            $$BEGIN INSERT INTO log VALUES (1); RETURN NEW; END$$;
+        CREATE TABLE logged (n int); CREATE TRIGGER t BEFORE INSERT ON logged FOR EACH ROW EXECUTE FUNCTION log_it();
+        CREATE TABLE drawn (n int DEFAULT 1); CREATE FUNCTION look() RETURNS bigint STABLE LANGUAGE sql AS
+            'SELECT count(*) FROM public.hot'";
+    writer.batch_execute(objects).await.unwrap();
+    env.cluster.caught_up(env.cluster.primary()).await;
+    for table in ["hot", "cold", "whole", "owned", "log"] {
+        env.cluster.reads_through(&login, table).await;
+    }
+    for replica in env.cluster.replicas() {
+        replica.apply_late(4000).await;
+    }
+    env.cluster.forget_calls().await;
+    for round in 1..=5 {
+        run(&writer, &[&format!("UPDATE hot SET n = {round}")]).await;
+        run(&writer, &["BEGIN", &format!("UPDATE hot SET n = {round}"), "COMMIT"]).await;
+        assert_eq!(run(&reader, &["SELECT n FROM cold"]).await, ["0"]);
+        for sql in ["SELECT n FROM hot", "SELECT n FROM warm", "SELECT hot.n FROM cold, hot"] {
+            assert_eq!(read(sql).await, [round.to_string()], "{sql}");
+        }
+    }
+    env.assert_only_on_replicas("SELECT n FROM cold").await;
+    for (write, sql, expected) in [
+        ("INSERT INTO whole VALUES (1)", "SELECT count(*) FROM part", "1"),
+        ("INSERT INTO part VALUES (1)", "SELECT count(*) FROM whole", "2"),
+        ("DELETE FROM owner", "SELECT count(*) FROM owned", "0"),
+        ("WITH d AS (DELETE FROM hot RETURNING n) INSERT INTO cold SELECT 7 FROM d", "SELECT max(n) FROM cold", "7"),
+        ("INSERT INTO hot VALUES (1), (2)", "SELECT look()", "2"),
+        ("INSERT INTO logged VALUES (1)", "SELECT count(*) FROM log", "1"),
+        // What a definition changes holds at once.
+        (
+            "CREATE TRIGGER t BEFORE UPDATE ON cold FOR EACH ROW EXECUTE FUNCTION log_it()",
+            "SELECT count(*) FROM log",
+            "1",
+        ),
+        ("UPDATE cold SET n = 8 WHERE n = 7", "SELECT count(*) FROM log", "2"),
+        (
+            "BEGIN; CREATE RULE r AS ON INSERT TO drawn DO ALSO INSERT INTO hot VALUES (3); COMMIT",
+            "SELECT max(n) FROM hot",
+            "2",
+        ),
+        ("INSERT INTO drawn DEFAULT VALUES", "SELECT max(n) FROM hot", "3"),
+    ] {
+        run(&writer, &[write]).await;
+        assert_eq!(read(sql).await, [expected], "{write}");
+    }
+    for replica in env.cluster.replicas() {
+        replica.apply_late(0).await;
+    }
 }

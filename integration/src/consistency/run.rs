@@ -17,6 +17,8 @@ use crate::howdah::Howdah;
 pub struct Plan<'a> {
     /// What Howdah is configured to promise.
     pub level: Level,
+    /// `routing.tables`.
+    pub tables: bool,
     /// For how long.
     pub lasts: Duration,
     /// Clients through Howdah.
@@ -55,9 +57,11 @@ impl Plan<'_> {
         if self.faults.contains(&Fault::Failover) {
             cluster.configure("synchronous_standby_names = 'ANY 1 (pg1, pg2, pg3)'").await;
         }
+        let tables = self.tables.to_string();
         let max_lag = format!("{}ms", MAX_LAG.as_millis());
         let overrides = [
             ("routing.consistency", self.level.as_str()),
+            ("routing.tables", tables.as_str()),
             ("routing.max_lag", max_lag.as_str()),
             ("routing.wait", "50ms"),
             ("clusters.main.monitor.interval", "500ms"),

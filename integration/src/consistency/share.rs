@@ -20,6 +20,8 @@ const CLIENTS: usize = 4;
 pub struct Share {
     /// `routing.consistency`.
     pub level: Level,
+    /// `routing.tables`; what pgbench writes to is not what is read.
+    pub tables: bool,
     /// How many of a hundred operations of those who read were writes.
     pub writes: u64,
     /// All reads.
@@ -34,17 +36,24 @@ pub async fn measure(lasts: Duration, told: impl Fn(Share)) {
     let cluster = TestCluster::start().await;
     pgbench(&Login::app(cluster.primary().port), &["-i", "-q", "-s", "10"]).await.expect_success();
     prepare(&cluster).await;
-    for level in Level::ALL {
-        let overrides = [("routing.consistency", level.as_str()), ("routing.wait", "20ms"), ("pool.audit", "0")];
+    let narrow = [Level::Session, Level::Database].map(|level| (level, true));
+    for (level, tables) in Level::ALL.map(|level| (level, false)).into_iter().chain(narrow) {
+        let narrow = tables.to_string();
+        let overrides = [
+            ("routing.consistency", level.as_str()),
+            ("routing.tables", &narrow),
+            ("routing.wait", "20ms"),
+            ("pool.audit", "0"),
+        ];
         let howdah = Howdah::start(&cluster, &overrides).await;
         workload::settle(howdah.port).await;
         for writes in [0, 9] {
-            told(of(&howdah, level, writes, lasts).await);
+            told(Share { level, tables, ..of(&howdah, writes, lasts).await });
         }
     }
 }
 
-async fn of(howdah: &Howdah, level: Level, writes: u64, lasts: Duration) -> Share {
+async fn of(howdah: &Howdah, writes: u64, lasts: Duration) -> Share {
     let ground = Ground::new(howdah.port, howdah.port, lasts);
     // Nothing happens to the nodes.
     ground.struck.store(true, Ordering::SeqCst);
@@ -63,5 +72,5 @@ async fn of(howdah: &Howdah, level: Level, writes: u64, lasts: Duration) -> Shar
     let history = ground.history.lock().expect("not poisoned");
     let reads = || history.iter().filter_map(Event::read);
     let by_replicas = reads().filter(|read| read.role == Role::Replica).count();
-    Share { level, writes, reads: reads().count(), by_replicas }
+    Share { level: Level::Eventual, tables: false, writes, reads: reads().count(), by_replicas }
 }
