@@ -331,6 +331,7 @@ pub(super) mod tests {
             ["pg_catalog", "lower", "f"],
             ["pg_catalog", "count", "f"],
             ["pg_catalog", "now", "f"],
+            ["pg_catalog", "last_value", "f"],
             ["pg_catalog", "generate_series", "f"],
             ["pg_catalog", "random", "t"],
             ["pg_catalog", "nextval", "t"],

@@ -176,6 +176,7 @@ mod tests {
             "with recursive r(n) as (select 1 union all select n + 1 from r where n < 9) select * from r",
             "values (1, 'x'), (2, 'y')",
             "select * from a union select * from b except select x from m",
+            "select last_value(x) over (order by y) from a",
             "select * from good, nested where lower(good.x) = 'y'",
             "select now(), current_timestamp, current_user, coalesce(x, 1), random() from a",
             "select * from generate_series(1, 10) g(i)",

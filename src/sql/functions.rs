@@ -24,7 +24,7 @@ const HARMLESS: [&str; 19] = [
 ];
 
 /// Neither read-only nor the same on every node, whatever the catalog declares.
-const BOUND: [&str; 26] = [
+const BOUND: [&str; 25] = [
     // With pg_temp in front of search_path they make the schema of temporary objects.
     "current_schema",
     "current_schemas",
@@ -33,7 +33,6 @@ const BOUND: [&str; 26] = [
     "setval",
     "currval",
     "lastval",
-    "last_value",
     // The session's settings and role travel with the client, but a replica's own differ.
     "set_config",
     "current_setting",
