@@ -4,7 +4,8 @@
 //! reads is at any moment like one that begins now. Whatever would be lost with the server (a savepoint, a cursor, a
 //! portal, a setting for the transaction, its time) has to be done where it stays.
 
-use super::observe::{Batch, Lone, Plan};
+use super::lone::Lone;
+use super::observe::{Batch, Plan};
 use super::scope::is_momentary;
 use super::{Deferred, Session, Tx};
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
