@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use howdah_integration::Howdah;
-use howdah_integration::node::Shutdown;
+use howdah_integration::node::{Shutdown, signal};
 use howdah_integration::session::{Login, eventually, rows};
 use howdah_integration::suite::{self, Env, Subject};
 use howdah_integration::wire::{self, Message, Wire, describe, error_code, first_column};
@@ -38,6 +38,7 @@ fn main() -> std::process::ExitCode {
             who_does_not_read_is_let_go,
             a_long_transaction_with_too_many_is_let_go,
             a_lost_connection_is_told_of,
+            a_connection_that_hangs_is_lost,
             a_listener_that_is_not_needed_ends,
             a_reload_leaves_listeners_alone,
             a_reload_to_another_database_ends_them,
@@ -478,6 +479,42 @@ async fn a_lost_connection_is_told_of(env: &Env) {
     late.query("LISTEN ear").await;
     let own = late.query("NOTIFY ear").await;
     assert_eq!(own.iter().map(|message| message.tag).collect::<Vec<_>>(), b"CAZ");
+}
+
+/// A server that answers no more is lost, and be it asked more and more.
+async fn a_connection_that_hangs_is_lost(env: &Env) {
+    let losses = metric(env.howdah(), "howdah_notify_losses_total").await;
+    let (mut idle, mut busy) = (Wire::connect(&env.app()).await, Wire::connect(&env.app()).await);
+    idle.query("LISTEN ear").await;
+    busy.query("LISTEN ear").await;
+    let mut more = Vec::new();
+    for _ in 0..40 {
+        more.push(Wire::connect(&env.app()).await);
+    }
+    for client in &mut more {
+        client.query("LISTEN ear").await;
+    }
+    let hung: Vec<u32> = listeners(env).await.into_iter().map(i32::unsigned_abs).collect();
+    signal("STOP", &hung);
+    // More often than the server has time to answer.
+    let more = async {
+        for client in &mut more {
+            client.send(&wire::query("BEGIN")).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let told = tokio::select! {
+        told = async { tokio::join!(idle.receive(), busy.query("SELECT 7")) } => Some(told),
+        () = more => None,
+    };
+    signal("CONT", &hung);
+    let told = told.expect("it is given up although it is asked and asked");
+    assert_eq!((told.0.tag, error_field(&told.0, b'C').as_str()), (b'N', "01000"), "{}", describe(&told.0));
+    assert_eq!(first_column(&told.1), ["7"]);
+    let teller = env.app().connect().await.unwrap();
+    rows(&teller, "NOTIFY ear, 'again'").await.unwrap();
+    assert_eq!(next_notification(&mut idle).await, "others' ear\\x00again\\x00");
+    assert_eq!(metric(env.howdah(), "howdah_notify_losses_total").await, losses + 1);
 }
 
 async fn next_notification(client: &mut Wire) -> String {

@@ -203,7 +203,8 @@ struct Talk<'a> {
     stage: Stage,
     /// A mailbox that fills.
     fills: Option<Arc<Mailbox>>,
-    /// When something was last said or heard.
+    /// When something was last heard, or asked of a server that owed nothing: what it owes is due from then on, however
+    /// much more it is asked meanwhile.
     last: Instant,
 }
 
@@ -262,6 +263,9 @@ impl<'a> Talk<'a> {
 
     /// Tells the server what there is to do, and has it say when all is done.
     async fn say(&mut self, work: Work) -> Result<(), String> {
+        if self.owed.is_empty() {
+            self.last = Instant::now();
+        }
         for (channel, wanted) in work.channels {
             let name = quote_identifier(&channel);
             match wanted {
@@ -278,7 +282,6 @@ impl<'a> Talk<'a> {
         }
         self.feed.sync();
         self.owed.push_back(Owed::Sync(work.waiting));
-        self.last = Instant::now();
         self.feed.send(REPLY).await.map_err(|error| error.to_string())
     }
 
