@@ -81,6 +81,16 @@ impl Node {
         self.ended().await;
     }
 
+    /// New connections, cancel requests among them, are kept waiting until [`Self::take_connections`]; others go on.
+    pub fn hold_connections(&self) {
+        signal("STOP", &[self.postmaster()]);
+    }
+
+    /// New connections are served again.
+    pub fn take_connections(&self) {
+        signal("CONT", &[self.postmaster()]);
+    }
+
     /// `kill -9` of every process, as when the machine loses power.
     pub async fn kill(&self) {
         let postmaster = self.postmaster();

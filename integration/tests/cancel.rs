@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation is how a test fails")]
 
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -19,6 +20,7 @@ fn main() -> std::process::ExitCode {
             wrong_keys_cancel_nothing,
             idle_client_is_not_hurt_later,
             races_never_hit_another_client,
+            is_done_when_its_connection_closes,
             in_a_transaction,
             waiting_for_a_server,
             reads_on_replicas,
@@ -108,6 +110,21 @@ async fn races_never_hit_another_client(env: &Env) {
     for _ in 0..20 {
         assert_eq!(error_code(&client.query("SELECT pg_sleep(0.005)").await), None);
     }
+}
+
+/// Who has asked waits until that connection is closed, and then says the next thing: it must not be hit.
+async fn is_done_when_its_connection_closes(env: &Env) {
+    let mut client = Wire::connect(&env.app()).await;
+    client.send(&wire::query("SELECT pg_current_xact_id(), pg_sleep(20)")).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    env.cluster.primary().hold_connections();
+    let key = client.key.clone();
+    let mut asking = pin!(cancel(env.port(), &key));
+    let early = tokio::time::timeout(Duration::from_millis(500), asking.as_mut()).await;
+    env.cluster.primary().take_connections();
+    assert!(early.is_err(), "it was closed before the server had heard of it");
+    asking.await;
+    assert_eq!(error_code(&client.until_ready().await).as_deref(), Some("57014"));
 }
 
 async fn in_a_transaction(env: &Env) {

@@ -154,10 +154,11 @@ async fn open(services: Arc<Services>, console: Arc<dyn Console>, unopened: Unop
     let deadline = Deadline::after(current.config.limits.login_timeout);
     let terms = Terms { mode: current.config.tls.mode, acceptor: current.tls.as_ref(), max_minor: current.max_minor() };
     match startup::accept(socket, terms, deadline).await {
-        Ok(Opening::Cancel { process_id, key }) => {
+        Ok(Opening::Cancel { stream, process_id, key }) => {
             let canceled = services.cancels.cancel(process_id, &key, current.config.limits.cancel_timeout).await;
             services.counters.canceled(canceled);
             tracing::debug!(?canceled, "cancel request");
+            drop(stream);
             Next::End
         }
         Ok(Opening::Client(arrived)) => {

@@ -27,8 +27,11 @@ use crate::protocol::startup::{self, ALPN, Fault, First, StartupMessage, TLS_HAN
 
 /// What a new connection turned out to be.
 pub enum Opening {
-    /// A cancel request. There is nobody to answer: the connection is closed.
+    /// A cancel request. There is nothing to answer: the connection is closed.
     Cancel {
+        /// To be closed when the request has been carried out, and not before: who has asked takes that for a promise that
+        /// nothing more will be cancelled.
+        stream: Stream,
         /// From `BackendKeyData`.
         process_id: i32,
         /// From `BackendKeyData`.
@@ -143,7 +146,7 @@ async fn open(socket: Stream, terms: Terms<'_>) -> Result<Opening, StartupError>
             First::Ssl => return Err(refuse_packet(stream, Fault::Version { major: 1234, minor: 5679 }, terms).await),
             First::Gss => return Err(refuse_packet(stream, Fault::Version { major: 1234, minor: 5680 }, terms).await),
             // libpq before 17 cancels without TLS even where it is required; the key is proof enough.
-            First::Cancel { process_id, key } => return Ok(Opening::Cancel { process_id, key }),
+            First::Cancel { process_id, key } => return Ok(Opening::Cancel { stream, process_id, key }),
             First::Startup(message) => return greet(stream, message, terms).await,
         }
     }
@@ -321,16 +324,13 @@ mod tests {
         client.write_all(bytes).await.unwrap();
         client.shutdown().await.unwrap();
         let opening = accept(Stream::Tcp(server), terms, soon()).await;
-        let opening = match opening {
-            // Kept open, it would keep the client reading.
-            Ok(Opening::Client(client)) => {
-                let Client { stream, ahead, message, minor, tls } = *client;
-                drop(stream);
-                let (_, nobody) = pair().await;
-                Ok(Opening::Client(Box::new(Client { stream: Stream::Tcp(nobody), ahead, message, minor, tls })))
-            }
-            other => other,
-        };
+        // Kept open, it would keep the client reading.
+        let (_, nobody) = pair().await;
+        let nobody = Stream::Tcp(nobody);
+        let opening = opening.map(|opening| match opening {
+            Opening::Client(client) => Opening::Client(Box::new(Client { stream: nobody, ..*client })),
+            Opening::Cancel { process_id, key, .. } => Opening::Cancel { stream: nobody, process_id, key },
+        });
         let mut heard = Vec::new();
         let _ = client.read_to_end(&mut heard).await;
         (opening, heard)
@@ -417,7 +417,7 @@ mod tests {
             put_cancel_request(&mut cancel, 7, b"secret key");
             let (opening, heard) = converse(&cancel, terms).await;
             assert!(heard.is_empty());
-            assert!(matches!(opening, Ok(Opening::Cancel { process_id: 7, key }) if key == b"secret key"));
+            assert!(matches!(opening, Ok(Opening::Cancel { process_id: 7, key, .. }) if key == b"secret key"));
             let (mut client, server) = UnixStream::pair().unwrap();
             client.write_all(&[&ssl_request()[..], &hello(0)].concat()).await.unwrap();
             assert!(matches!(accept(Stream::Unix(server), terms, soon()).await, Ok(Opening::Client(_))));
