@@ -22,6 +22,7 @@ fn main() -> std::process::ExitCode {
             what_is_ignored_is_lost_and_found_by_nobody,
             what_is_ignored_lasts_for_its_transaction,
             no_reset_removes_a_library,
+            who_pins_for_good_leaves_no_server_behind,
             the_budget_is_kept,
             who_is_idle_for_too_long_is_let_go,
             pins_are_shown_for_as_long_as_they_last,
@@ -330,6 +331,27 @@ async fn no_reset_removes_a_library(env: &Env) {
         // The next one is not.
         let pid = well(&mut client, "SELECT pg_backend_pid()").await;
         assert_eq!(well(&mut client, "SELECT pg_backend_pid()").await, pid);
+    }
+}
+
+/// What no reset removes is not handed on when its client has left, or has discarded all that can be.
+async fn who_pins_for_good_leaves_no_server_behind(env: &Env) {
+    let login = Login::superuser(env.port()).database("app");
+    for sql in ["LOAD 'plpgsql'", "SELECT setseed(0.5)", "BEGIN; LOAD 'plpgsql'; ROLLBACK"] {
+        for farewell in [Some(wire::query("DISCARD ALL")), Some(wire::message(b'X', &[])), None] {
+            let mut client = Wire::connect(&login).await;
+            well(&mut client, sql).await;
+            let pid = well(&mut client, "SELECT pg_backend_pid()").await.concat();
+            assert_eq!(pins(env.howdah(), "app").await.len(), 1, "{sql}");
+            let lives = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+            if let Some(farewell) = &farewell {
+                client.send(farewell).await;
+            } else {
+                drop(client);
+            }
+            eventually("its server is closed", PATIENCE, async || env.cluster.primary().scalar(&lives).await == "0")
+                .await;
+        }
     }
 }
 

@@ -288,6 +288,10 @@ impl Pins {
         if let Some(kept) = &mut self.kept {
             kept.reasons.remove(&reason);
         }
+        if scrub == Scrub::Close {
+            // Whenever the server goes back, and why ever: no DISCARD ALL makes it fit for others.
+            self.kept().scrub = Some(scrub);
+        }
     }
 
     pub(super) fn hold_cursor(&mut self, name: String) {
