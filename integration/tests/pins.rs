@@ -23,7 +23,11 @@ fn main() -> std::process::ExitCode {
             what_is_ignored_lasts_for_its_transaction,
             no_reset_removes_a_library,
             who_pins_for_good_leaves_no_server_behind,
+            who_moves_a_sequence_keeps_its_server,
+            who_asks_for_sequences_elsewhere_is_refused,
+            others_sequences_are_not_told,
             the_budget_is_kept,
+            the_budget_is_kept_for_sequences,
             who_is_idle_for_too_long_is_let_go,
             pins_are_shown_for_as_long_as_they_last,
             policies_change_with_a_reload,
@@ -38,6 +42,9 @@ const DATABASES: &str = "[\
         advisory_lock: reject, prepare: reject, load: reject, session_state: reject}}, \
     {name: ignores, cluster: main, server_database: app, pins: {temporary: ignore, hold_cursor: ignore, \
         advisory_lock: ignore, prepare: ignore, load: ignore, session_state: ignore}}, \
+    {name: keeps, cluster: main, server_database: app, pins: {sequences: pin}}, \
+    {name: keeps_one, cluster: main, server_database: app, pins: {sequences: pin, budget: 1}}, \
+    {name: asks_inside, cluster: main, server_database: app, pins: {sequences: reject}}, \
     {name: few, cluster: main, server_database: app, pins: {budget: 1}}, \
     {name: hasty, cluster: main, server_database: app, pins: {timeout: 200ms}}]";
 
@@ -355,6 +362,113 @@ async fn who_pins_for_good_leaves_no_server_behind(env: &Env) {
     }
 }
 
+// === Sequences ===
+
+/// Tables that draw from sequences, each from another number on; they are known when this returns.
+async fn sequences(env: &Env) {
+    let mut client = enter(env, "app").await;
+    well(
+        &mut client,
+        "CREATE TABLE IF NOT EXISTS pins_serial (id serial, n int); CREATE TABLE IF NOT EXISTS pins_identity (id int GENERATED ALWAYS AS \
+         IDENTITY (START 1000), n int); CREATE SEQUENCE IF NOT EXISTS pins_sequence START 100000; \
+         CREATE OR REPLACE FUNCTION pins_insert() RETURNS int LANGUAGE plpgsql AS $$ DECLARE given int; BEGIN \
+         INSERT INTO pins_serial (n) VALUES (1) RETURNING id INTO given; RETURN given; END $$",
+    )
+    .await;
+    eventually("the tables are known", PATIENCE, async || {
+        let mut client = enter(env, "keeps").await;
+        well(&mut client, "SELECT pins_insert()").await;
+        let function = pins(env.howdah(), "keeps").await.len() == 1;
+        let mut client = enter(env, "keeps").await;
+        well(&mut client, "INSERT INTO pins_identity (n) VALUES (1)").await;
+        function && !pins(env.howdah(), "keeps").await.is_empty()
+    })
+    .await;
+    eventually("nobody is pinned", PATIENCE, async || pins(env.howdah(), "keeps").await.is_empty()).await;
+}
+
+/// Takes every server once, and moves another sequence there.
+async fn others_move_sequences(env: &Env) {
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut other = enter(env, "app").await;
+        well(&mut other, "BEGIN").await;
+        well(&mut other, "SELECT nextval('pins_sequence')").await;
+        others.push(other);
+    }
+    for other in &mut others {
+        well(other, "COMMIT").await;
+    }
+}
+
+async fn who_moves_a_sequence_keeps_its_server(env: &Env) {
+    sequences(env).await;
+    for (sql, way) in [
+        ("INSERT INTO pins_serial (n) VALUES (1) RETURNING id", Way::Simple),
+        ("INSERT INTO pins_identity (n) VALUES (2) RETURNING id", Way::Extended),
+        ("SELECT pins_insert()", Way::Extended),
+        ("SELECT nextval('pins_sequence')", Way::Simple),
+    ] {
+        let mut client = enter(env, "keeps").await;
+        let given = say(&mut client, way, sql).await;
+        assert_eq!(error_code(&given), None, "{sql}");
+        assert_eq!(pins(env.howdah(), "keeps").await[0][8].as_deref(), Some("sequences"), "{sql}");
+        others_move_sequences(env).await;
+        assert_eq!(well(&mut client, "SELECT lastval()").await, first_column(&given), "{sql}");
+        // An error takes nothing back.
+        assert_eq!(error_code(&client.query("SELECT 1/0").await).as_deref(), Some("22012"));
+        assert_eq!(
+            first_column(&say(&mut client, Way::Extended, "SELECT lastval()").await),
+            first_column(&given),
+            "{sql}"
+        );
+        well(&mut client, "DISCARD SEQUENCES").await;
+        assert!(pins(env.howdah(), "keeps").await.is_empty(), "{sql}");
+        assert_eq!(error_code(&client.query("SELECT lastval()").await).as_deref(), Some("55000"), "{sql}");
+        // What is kept from now on is the client's own alone.
+        others_move_sequences(env).await;
+        well(&mut client, "INSERT INTO pins_serial (n) VALUES (3)").await;
+        let asked = client.query("SELECT currval('pins_sequence')").await;
+        assert_eq!(error_code(&asked).as_deref(), Some("55000"), "{sql}: {asked:?}");
+        well(&mut client, "DISCARD ALL").await;
+        assert!(pins(env.howdah(), "keeps").await.is_empty(), "{sql}");
+    }
+}
+
+async fn who_asks_for_sequences_elsewhere_is_refused(env: &Env) {
+    sequences(env).await;
+    let mut client = enter(env, "asks_inside").await;
+    well(&mut client, "INSERT INTO pins_serial (n) VALUES (1)").await;
+    for way in WAYS {
+        for sql in ["SELECT lastval()", "SELECT pg_catalog.currval('pins_serial_id_seq')"] {
+            assert_refused(&say(&mut client, way, sql).await, "0A000", "pins.sequences: reject", b'I', sql);
+            well(&mut client, "SELECT 1").await;
+        }
+        // Where there can be no doubt they are welcome.
+        well(&mut client, "BEGIN").await;
+        let given = well(&mut client, "INSERT INTO pins_serial (n) VALUES (1) RETURNING id").await;
+        assert_eq!(first_column(&say(&mut client, way, "SELECT lastval()").await), given);
+        well(&mut client, "COMMIT").await;
+        let both = say(&mut client, way, "SELECT nextval('pins_sequence') - currval('pins_sequence')").await;
+        assert_eq!(first_column(&both), ["0"]);
+    }
+    well(&mut client, "INSERT INTO pins_serial (n) VALUES (1); SELECT lastval()").await;
+    assert!(pins(env.howdah(), "asks_inside").await.is_empty());
+}
+
+/// Whatever the policy: not even in a transaction in which the client has not written before it asks.
+async fn others_sequences_are_not_told(env: &Env) {
+    sequences(env).await;
+    for database in ["app", "asks_inside", "keeps"] {
+        others_move_sequences(env).await;
+        let mut client = enter(env, database).await;
+        well(&mut client, "BEGIN").await;
+        well(&mut client, "SELECT 1").await;
+        assert_eq!(error_code(&client.query("SELECT lastval()").await).as_deref(), Some("55000"), "{database}");
+        well(&mut client, "ROLLBACK").await;
+    }
+}
+
 // === Bounds ===
 
 async fn the_budget_is_kept(env: &Env) {
@@ -397,6 +511,22 @@ async fn the_budget_is_kept(env: &Env) {
     assert_refused(&first.query("SELECT pg_advisory_lock(1)").await, "53300", "pins.budget", b'I', "the third's");
     well(&mut third, "SELECT pg_advisory_unlock_all()").await;
     well(&mut first, "SELECT pg_advisory_lock(1), pg_advisory_unlock(1)").await;
+}
+
+async fn the_budget_is_kept_for_sequences(env: &Env) {
+    sequences(env).await;
+    let (mut first, mut second) = (enter(env, "keeps_one").await, enter(env, "keeps_one").await);
+    well(&mut first, "INSERT INTO pins_serial (n) VALUES (1)").await;
+    for way in WAYS {
+        for sql in ["INSERT INTO pins_serial (n) VALUES (1)", "SELECT nextval('pins_sequence')"] {
+            assert_refused(&say(&mut second, way, sql).await, "53300", "pins.budget", b'I', sql);
+            well(&mut second, "BEGIN").await;
+            assert_refused(&say(&mut second, way, sql).await, "53300", "pins.budget", b'E', sql);
+            well(&mut second, "ROLLBACK").await;
+        }
+    }
+    well(&mut first, "DISCARD SEQUENCES").await;
+    well(&mut second, "INSERT INTO pins_serial (n) VALUES (1)").await;
 }
 
 async fn who_is_idle_for_too_long_is_let_go(env: &Env) {

@@ -412,6 +412,9 @@ impl Client {
         lease.info.lend(self.info.id, since);
         self.info.active(lease.id);
         self.key.slot.lend(Arc::clone(lease.key()));
+        if lease.carried.last_client != Some(self.info.id) {
+            self.wrote_on = None;
+        }
         let held = Held {
             lease,
             busy,

@@ -82,8 +82,8 @@ impl Client {
         {
             return refused;
         }
-        if self.is_unusual(&plan, standing)
-            && let Err(refused) = Box::pin(self.make_ready(&plan, standing, until)).await
+        if self.is_unusual(&plan)
+            && let Err(refused) = Box::pin(self.make_ready(&mut plan, until)).await
         {
             return refused;
         }
@@ -402,6 +402,7 @@ impl Client {
         }
         self.info.prepared.store(self.session.prepared_count(), std::sync::atomic::Ordering::Relaxed);
         self.count_traffic();
+        self.session.note_sequences(plan);
         self.note_pins(plan.fingerprint);
     }
 

@@ -8,6 +8,7 @@ use super::bring::Bring;
 use super::services::{Current, Services};
 use crate::cluster::SessionClock;
 use crate::config::model::{Database, Destination, PoolMode, User};
+use crate::config::pins::PinPolicy;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::router::reason::Reason;
@@ -140,7 +141,9 @@ fn verdict(verdict: &Verdict, view: &View) -> (String, Option<Reason>) {
 /// What it would keep its server for, and what becomes of it by the policies for that.
 fn pins(text: &[u8], effects: Effects, destination: &Destination) -> String {
     let policies = Pins::new(Arc::clone(&destination.pins));
-    let would = foreseen(text, effects);
+    let mut would = foreseen(text, effects);
+    // Ignored, sequences are nothing to speak of.
+    would.retain(|reason| *reason != Pin::Sequences || policies.policy(*reason) == PinPolicy::Pin);
     let each = would.iter().map(|reason| format!("{} ({})", reason.as_str(), policies.policy(*reason).as_str()));
     match each.collect::<Vec<_>>().join(", ") {
         _ if destination.pool.mode == PoolMode::Session => Pin::SessionMode.as_str().to_owned(),

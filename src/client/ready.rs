@@ -1,30 +1,24 @@
 //! What a server that was lent is asked or told before the batch: seldom anything.
 
 use super::task::{Attachment, Client, End};
+use crate::protocol::tag::TransactionStatus;
 use crate::relay::Until;
-use crate::session::{Plan, Standing};
+use crate::session::Plan;
 
 impl Client {
     /// Whether [`Self::make_ready`] has anything to do.
-    pub(super) fn is_unusual(&mut self, plan: &Plan, standing: Standing) -> bool {
-        self.begins_on_replica()
-            || !plan.outdated.is_empty()
-            || standing == Standing::Detached && self.session.must_forget_sequences(plan)
+    pub(super) fn is_unusual(&self, plan: &Plan) -> bool {
+        self.begins_on_replica() || !plan.outdated.is_empty() || self.session.minds_sequences(plan)
     }
 
     /// What the server that was lent must be asked or told before the batch; an error is what came of a refusal.
-    pub(super) async fn make_ready(
-        &mut self,
-        plan: &Plan,
-        standing: Standing,
-        until: Until,
-    ) -> Result<(), Result<(), End>> {
+    pub(super) async fn make_ready(&mut self, plan: &mut Plan, until: Until) -> Result<(), Result<(), End>> {
         if self.begins_on_replica() {
             self.begin_roaming(until).await?;
         }
         self.look_at_columns(plan).await;
-        if standing == Standing::Detached && self.session.must_forget_sequences(plan) {
-            self.forget_sequences().await;
+        if self.session.minds_sequences(plan) {
+            self.mind_sequences(plan).await;
         }
         Ok(())
     }
@@ -46,11 +40,15 @@ impl Client {
     }
 
     /// Others' `currval` must not be taken for this client's: PostgreSQL then says that there is none.
-    async fn forget_sequences(&mut self) {
+    async fn mind_sequences(&mut self, plan: &mut Plan) {
         let timeout = self.limits().cancel_timeout;
         let Attachment::Lent(held) = &mut self.attachment else { return };
-        // What it did there before it wrote elsewhere is not the last that it did.
-        if held.lease.carried.last_client != Some(self.info.id) || self.wrote_on != Some(held.lease.id) {
+        self.session.judge_sequences(plan, &held.lease.carried);
+        // What it did there before it wrote elsewhere, or others did, is not the last that it did.
+        let others = self.wrote_on != Some(held.lease.id);
+        let replies = &held.lease.replies;
+        let quiet = replies.is_empty() && !replies.copying_in() && !replies.is_unsynced();
+        if others && held.changed.is_none() && quiet && replies.status() != TransactionStatus::Failed {
             // Should it fail, the connection is lost, and the batch with it.
             let _ = held.lease.run_own("DISCARD SEQUENCES", timeout).await;
         }

@@ -125,7 +125,7 @@ pub(super) struct Client {
     pub(super) database_clock: Arc<WriteClock>,
     /// When this client, and who shares its scope, last wrote and read.
     pub(super) clock: SessionClock,
-    /// On which server it was last that it may have moved a sequence.
+    /// On which server it was last that it may have moved a sequence, while nobody else has had that since.
     pub(super) wrote_on: Option<ServerId>,
     /// What the transaction at hand does that concerns others when it ends: definitions, defaults.
     pub(super) pending: Effects,

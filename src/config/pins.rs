@@ -33,10 +33,12 @@ pub enum PinClass {
     Load,
     /// State that cannot be replayed.
     SessionState,
+    /// What the session did with sequences.
+    Sequences,
 }
 
 /// Which statements pin, and how long, and how many clients may be pinned.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinSettings {
     /// In the order of [`PinClass::ALL`].
     policies: [PinPolicy; PinClass::ALL.len()],
@@ -68,8 +70,15 @@ impl PinPolicy {
 
 impl PinClass {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Temporary, Self::HoldCursor, Self::AdvisoryLock, Self::Prepare, Self::Load, Self::SessionState];
+    pub const ALL: [Self; 7] = [
+        Self::Temporary,
+        Self::HoldCursor,
+        Self::AdvisoryLock,
+        Self::Prepare,
+        Self::Load,
+        Self::SessionState,
+        Self::Sequences,
+    ];
 
     /// The key of its policy, from the top of the file.
     #[must_use]
@@ -81,12 +90,27 @@ impl PinClass {
             Self::Prepare => "pins.prepare",
             Self::Load => "pins.load",
             Self::SessionState => "pins.session_state",
+            Self::Sequences => "pins.sequences",
+        }
+    }
+
+    /// Its policy where none is given. Few clients ask what they did with sequences; for them all who write would be pinned.
+    const fn usual(self) -> PinPolicy {
+        match self {
+            Self::Sequences => PinPolicy::Ignore,
+            _ => PinPolicy::Pin,
         }
     }
 
     /// The key within its section.
     fn name(self) -> &'static str {
         &self.key()["pins.".len()..]
+    }
+}
+
+impl Default for PinSettings {
+    fn default() -> Self {
+        Self { policies: PinClass::ALL.map(PinClass::usual), budget: 0, timeout: Duration::ZERO }
     }
 }
 
@@ -97,10 +121,12 @@ impl PinSettings {
         self.policies[class as usize]
     }
 
-    /// Whether nothing is refused or ignored, however much is pinned.
+    /// Whether nothing is refused or ignored, however much is pinned; sequences apart, of which a server forgets by itself
+    /// what is no longer its client's.
     #[must_use]
     pub fn is_lenient(&self) -> bool {
-        self.budget == 0 && self.policies.iter().all(|policy| *policy == PinPolicy::Pin)
+        let pins = |class: &PinClass| *class == PinClass::Sequences || self.policy(*class) == PinPolicy::Pin;
+        self.budget == 0 && PinClass::ALL.iter().all(pins)
     }
 
     /// Replaces what `over` sets.

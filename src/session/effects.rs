@@ -94,6 +94,7 @@ impl Session {
             Command::UnlistenAll => self.listen(Action::UnlistenAll),
             Command::Prepare(name) => self.pins.prepare(name.clone()),
             Command::Load => self.pins.add(Reason::Load, Scrub::Close),
+            Command::DiscardSequences => self.pins.end(Reason::Sequences),
             Command::DiscardTemp => self.doubt = self.doubt.with(Effects::DROP),
             _ => {}
         }

@@ -111,6 +111,10 @@ impl Session {
                 up.relay(frame);
                 continue;
             }
+            if let (tag::QUERY | tag::EXECUTE, Some(report)) = (frame.tag, &plan.refused) {
+                self.refuse_instead(frame, Report::clone(report), up);
+                continue;
+            }
             match (frame.tag, step) {
                 (tag::QUERY, Some(Step::Query { statements, effects })) => {
                     self.encode_query(frame, body, statements, *effects, up);
@@ -122,13 +126,23 @@ impl Session {
         }
     }
 
+    /// Sends something that must fail in place of a Query or an Execute.
+    fn refuse_instead(&mut self, frame: Frame, report: Report, up: &mut Upstream<'_>) {
+        if frame.tag == tag::EXECUTE {
+            return refuse(report, up);
+        }
+        // exec_simple_query drops the unnamed statement before it looks at the text.
+        self.unnamed = None;
+        up.refuse_query(report);
+    }
+
     fn encode_other(&mut self, frame: Frame, body: &[u8], up: &mut Upstream<'_>) {
         match frame.tag {
             tag::DESCRIBE => self.encode_describe(frame, body, up),
             tag::CLOSE => self.encode_close(frame, body, up),
             tag::EXECUTE => {
                 if let Some(report) = self.refuses_execute(body, up.carried) {
-                    return refuse(report, up);
+                    return self.refuse_instead(frame, report, up);
                 }
                 up.relay(frame);
                 let note = self.executed(body, up.carried);
@@ -171,8 +185,7 @@ impl Session {
         let concerns = !statements.is_empty() || effects.concern_session();
         let refused = if concerns { self.refuses_query(body, statements, effects, up.carried) } else { None };
         if let Some(report) = refused {
-            self.unnamed = None;
-            return up.refuse_query(report);
+            return self.refuse_instead(frame, report, up);
         }
         let renamed = self.renamed(statements);
         if renamed.is_empty() {

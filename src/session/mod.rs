@@ -25,6 +25,7 @@ mod policy;
 pub mod registry;
 pub mod roam;
 pub mod scope;
+mod sequences;
 pub mod settings;
 mod undo;
 
@@ -315,16 +316,6 @@ impl Session {
     pub fn in_doubt(&self) -> bool {
         let pinned = self.pins.has(Reason::Temporary) || self.pins.has(Reason::AdvisoryLock);
         pinned && self.tx == Tx::Idle && self.doubt != Effects::default()
-    }
-
-    /// A server was lent that others may have used since this client did: whether what they did with sequences must
-    /// be forgotten, because the client asks for its own.
-    #[must_use]
-    pub fn must_forget_sequences(&mut self, plan: &Plan) -> bool {
-        if plan.effects.has(Effects::SEQUENCES) {
-            self.asks_sequences = Held::Something;
-        }
-        self.asks_sequences == Held::Something
     }
 
     /// What the server said when asked: whether it holds temporary objects and advisory locks.

@@ -9,6 +9,7 @@ use super::roam::{Committed, is_plain};
 use super::scope::Outlook;
 use super::{Deferred, Session, Statement, Tx};
 use crate::protocol::backend;
+use crate::protocol::error::Report;
 use crate::protocol::frame::Frame;
 use crate::protocol::frontend::{self, Bind, Object, Parse};
 use crate::protocol::tag::{TransactionStatus, backend as answer, frontend as tag};
@@ -85,9 +86,11 @@ pub struct Plan {
     /// The moment (`Contents::settled`) for which that is true; `None` at no moment.
     pub moment: Option<u64>,
     /// A database that it drops or renames.
-    pub vacated: Option<String>,
+    pub vacated: Option<Box<str>>,
     /// Statements that it binds whose results may have changed since their client was told.
     pub outdated: Box<[Arc<Statement>]>,
+    /// What it is answered in place of being run.
+    pub(super) refused: Option<Box<Report>>,
 }
 
 impl Plan {
@@ -165,7 +168,8 @@ impl Session {
                 }
             }
             if plan.effects.has(Effects::DDL) {
-                plan.vacated = text_of(frame, body).and_then(command::vacated_database).or_else(|| plan.vacated.take());
+                let vacated = text_of(frame, body).and_then(command::vacated_database);
+                plan.vacated = vacated.map(String::into_boxed_str).or_else(|| plan.vacated.take());
             }
             plan.steps.push(step);
         }

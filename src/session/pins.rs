@@ -23,13 +23,15 @@ pub enum Reason {
     Load,
     /// State that cannot be replayed: `set_config` with a computed name or value, `setseed`, ….
     SessionState,
+    /// What the session did with sequences, for `currval` and `lastval`.
+    Sequences,
     /// A replication connection, which has a server of its own for as long as it lasts.
     Replication,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::SessionMode,
         Self::Temporary,
         Self::HoldCursor,
@@ -37,6 +39,7 @@ impl Reason {
         Self::Prepare,
         Self::Load,
         Self::SessionState,
+        Self::Sequences,
         Self::Replication,
     ];
 
@@ -51,6 +54,7 @@ impl Reason {
             Self::Prepare => "prepare",
             Self::Load => "load",
             Self::SessionState => "session_state",
+            Self::Sequences => "sequences",
             Self::Replication => "replication",
         }
     }
@@ -65,6 +69,7 @@ impl Reason {
             Self::Prepare => Some(PinClass::Prepare),
             Self::Load => Some(PinClass::Load),
             Self::SessionState => Some(PinClass::SessionState),
+            Self::Sequences => Some(PinClass::Sequences),
             Self::SessionMode | Self::Replication => None,
         }
     }
@@ -229,6 +234,11 @@ impl Pins {
         class.map_or(PinPolicy::Pin, |class| self.settings.policy(class))
     }
 
+    /// Whether clients that move sequences keep their servers.
+    pub(super) fn keeps_sequences(&self) -> bool {
+        self.session_mode.is_none() && self.settings.policy(PinClass::Sequences) == PinPolicy::Pin
+    }
+
     /// Takes a place among the pinned servers in `room`, unless it has one; false when the budget is used up.
     pub(super) fn reserve(&mut self, room: &Arc<Room>) -> bool {
         let most = self.settings.budget;
@@ -278,6 +288,10 @@ impl Pins {
 
     /// Takes note that `reason` holds; `scrub` is what removes it.
     pub(super) fn add(&mut self, reason: Reason, scrub: Scrub) {
+        if scrub == Scrub::Close {
+            // Whenever the server goes back, and why ever: no DISCARD ALL makes it fit for others.
+            self.kept().scrub = Some(scrub);
+        }
         if !self.ignores(reason, scrub) {
             self.kept().reasons.insert(reason);
         }
@@ -287,10 +301,6 @@ impl Pins {
     pub fn end(&mut self, reason: Reason) {
         if let Some(kept) = &mut self.kept {
             kept.reasons.remove(&reason);
-        }
-        if scrub == Scrub::Close {
-            // Whenever the server goes back, and why ever: no DISCARD ALL makes it fit for others.
-            self.kept().scrub = Some(scrub);
         }
     }
 

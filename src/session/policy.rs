@@ -39,6 +39,9 @@ pub fn foreseen(text: &[u8], effects: Effects) -> Vec<Reason> {
     let (own, lasting) = (sql::own(text), sql::lasting(text));
     let effects = effects.without(own).with(lasting);
     reasons.extend(WATCHED.iter().filter(|(watched, ..)| effects.has(*watched)).map(|(_, reason, _)| *reason));
+    if effects.has(Effects::MOVES_SEQUENCE) {
+        reasons.push(Reason::Sequences);
+    }
     reasons
 }
 
@@ -142,15 +145,19 @@ impl Session {
             return None;
         }
         self.pins.refused(Refusal { reason, cause: Cause::Budget });
-        let words = format!(
-            "too many clients keep a server of this pool for themselves ({most}), and this statement would, too"
-        );
-        let hint = format!(
-            "It would be pinned for {}. Raise pins.budget, or have clients end what pins them (SHOW PINS).",
-            reason.as_str()
-        );
-        Some(Report::error(SqlState::TOO_MANY_CONNECTIONS, words).hint(hint))
+        Some(over_budget(reason, most))
     }
+}
+
+/// What a client is told that would be pinned for `reason` where `most` are.
+pub(super) fn over_budget(reason: Reason, most: usize) -> Report {
+    let words =
+        format!("too many clients keep a server of this pool for themselves ({most}), and this statement would, too");
+    let hint = format!(
+        "It would be pinned for {}. Raise pins.budget, or have clients end what pins them (SHOW PINS).",
+        reason.as_str()
+    );
+    Report::error(SqlState::TOO_MANY_CONNECTIONS, words).hint(hint)
 }
 
 fn rejected(reason: Reason) -> Report {

@@ -121,8 +121,10 @@ pub enum Command {
     DiscardAll,
     /// `DISCARD TEMP`.
     DiscardTemp,
-    /// `DISCARD PLANS`, `DISCARD SEQUENCES`.
-    DiscardOther,
+    /// `DISCARD SEQUENCES`.
+    DiscardSequences,
+    /// `DISCARD PLANS`.
+    DiscardPlans,
     /// `PREPARE name …`.
     Prepare(String),
     /// `EXECUTE name …`; `at` as for DEALLOCATE.
@@ -399,7 +401,8 @@ fn discard(mut cursor: Cursor<'_>) -> Option<Command> {
     let command = match what.as_str() {
         "all" => Command::DiscardAll,
         "temp" | "temporary" => Command::DiscardTemp,
-        "plans" | "sequences" => Command::DiscardOther,
+        "sequences" => Command::DiscardSequences,
+        "plans" => Command::DiscardPlans,
         _ => return None,
     };
     cursor.end(command)
@@ -486,7 +489,8 @@ mod tests {
             ("load 'x'", Command::Load),
             ("discard all", Command::DiscardAll),
             ("discard temporary", Command::DiscardTemp),
-            ("discard plans", Command::DiscardOther),
+            ("discard plans", Command::DiscardPlans),
+            ("discard sequences", Command::DiscardSequences),
             ("select 1", Command::Other),
         ] {
             assert_eq!(one(text), expected, "{text}");

@@ -8,7 +8,7 @@ use super::scan::Token;
 use super::split::{Cursor, statements};
 
 /// Calls that leave something behind in the session, or ask what is there.
-const CALLS: [(&str, Effects); 14] = [
+const CALLS: [(&str, Effects); 16] = [
     ("pg_advisory_lock", Effects::ADVISORY_LOCK),
     ("pg_advisory_lock_shared", Effects::ADVISORY_LOCK),
     ("pg_try_advisory_lock", Effects::ADVISORY_LOCK),
@@ -19,6 +19,8 @@ const CALLS: [(&str, Effects); 14] = [
     ("setseed", Effects::SESSION_STATE),
     ("currval", Effects::SEQUENCES),
     ("lastval", Effects::SEQUENCES),
+    ("nextval", Effects::MOVES_SEQUENCE),
+    ("setval", Effects::MOVES_SEQUENCE),
     ("pg_listening_channels", Effects::CHANNELS),
     ("now", Effects::NOW),
     ("transaction_timestamp", Effects::NOW),
@@ -170,6 +172,8 @@ mod tests {
             ("select 'do', $$ create temp table t () $$", none),
             ("explain analyze create temp table t as select 1", Effects::TEMPORARY),
             ("select lastval()", Effects::SEQUENCES),
+            ("select pg_catalog.nextval('a')", Effects::MOVES_SEQUENCE),
+            ("select setval('a', 1), currval('a')", Effects::MOVES_SEQUENCE.with(Effects::SEQUENCES)),
             ("select 1; listen a", Effects::COMMANDS.with(Effects::LISTEN)),
             ("unlisten a", Effects::COMMANDS),
             ("select * from pg_listening_channels()", Effects::CHANNELS),

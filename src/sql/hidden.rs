@@ -27,7 +27,9 @@ pub const VERSION: &str = "SELECT pg_catalog.hashtextextended(coalesce(pg_catalo
      (SELECT pg_catalog.concat_ws(' ', p.oid, p.xmin) FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 \
      UNION ALL SELECT pg_catalog.concat_ws(' ', t.oid, t.xmin) FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal \
      UNION ALL SELECT pg_catalog.concat_ws(' ', r.oid, r.xmin) FROM pg_catalog.pg_rewrite r WHERE r.oid >= 16384 \
-     UNION ALL SELECT pg_catalog.concat_ws(' ', p.oid, p.xmin) FROM pg_catalog.pg_policy p) AS a(o)";
+     UNION ALL SELECT pg_catalog.concat_ws(' ', p.oid, p.xmin) FROM pg_catalog.pg_policy p \
+     UNION ALL SELECT pg_catalog.concat_ws(' ', d.oid, d.xmin) FROM pg_catalog.pg_attrdef d \
+     UNION ALL SELECT pg_catalog.concat_ws(' ', a.attrelid, a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attidentity <> '') AS a(o)";
 
 /// Where functions come from that were not there from the beginning (`FirstNormalObjectId`, src/include/access/transam.h), in queries.
 macro_rules! functions {
@@ -51,10 +53,17 @@ pub const QUERIES: [&str; 2] = [
          ELSE p.prosrc END ",
         functions!()
     ),
-    // Relations with triggers, and the triggers' functions.
+    // What is called when relations are written to. The functions of their triggers; `nextval`, where a column is an identity or
+    // has a default that calls it (its OID is fixed, src/include/catalog/pg_proc.dat).
     "SELECT c.relname, p.proname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
-     JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal",
+     JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid WHERE NOT t.tgisinternal \
+     UNION ALL SELECT c.relname, 'nextval' FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+     WHERE NOT a.attisdropped AND (a.attidentity <> '' OR d.adbin::text LIKE '%:funcid 1574 %')",
 ];
+
+/// What moves a sequence on behalf of a column.
+const NEXTVAL: &str = "nextval";
 
 /// A function or a relation, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,10 +74,10 @@ enum Thing {
 }
 
 impl Hidden {
-    /// What the answers to [`QUERIES`] say, functions and their code and relations and their triggers' functions, and the
+    /// What the answers to [`QUERIES`] say, functions and their code and relations and what writing to them calls, and the
     /// definitions of views and policies, by relation.
     #[must_use]
-    pub fn new(functions: &[[String; 2]], triggers: &[[String; 2]], definitions: &[[String; 2]]) -> Self {
+    pub fn new(functions: &[[String; 2]], called_by_writes: &[[String; 2]], definitions: &[[String; 2]]) -> Self {
         let mut hidden = Self::default();
         // Who has the effects of whom.
         let mut users: HashMap<Thing, HashSet<Thing>> = HashMap::new();
@@ -82,10 +91,11 @@ impl Hidden {
             }
             open.push((own, effects));
         }
-        for [relation, function] in triggers {
+        for [relation, function] in called_by_writes {
             let written = Thing::Written(relation.to_ascii_lowercase());
             users.entry(Thing::Called(function.clone())).or_default().insert(written);
         }
+        open.push((Thing::Called(NEXTVAL.to_owned()), Effects::MOVES_SEQUENCE));
         while let Some((thing, effects)) = open.pop() {
             if hidden.add(&thing, effects) {
                 let known = hidden.of(&thing);
@@ -182,6 +192,7 @@ mod tests {
             ["calls", "SELECT 1 FROM app.locks()"],
             ["calls_calls", "BEGIN IF calls() THEN RETURN; END IF; INSERT INTO quiet VALUES (1); END"],
             ["plain", "SELECT 1"],
+            ["numbers", "INSERT INTO numbered DEFAULT VALUES"],
             ["writes", "BEGIN DELETE FROM app.watched; END"],
             ["makes", "BEGIN CREATE TEMP TABLE x (); END"],
             ["itself", "BEGIN PERFORM itself(); END"],
@@ -197,7 +208,8 @@ mod tests {
             ["tenants", "(until > now())"],
             ["still", " SELECT o.id FROM orders o;"],
         ]);
-        Hidden::new(&functions, &pairs(&[["watched", "trigger"], ["quiet", "plain"]]), &definitions)
+        let called = pairs(&[["watched", "trigger"], ["quiet", "plain"], ["numbered", "nextval"]]);
+        Hidden::new(&functions, &called, &definitions)
     }
 
     #[test]
@@ -240,6 +252,10 @@ mod tests {
             ),
             ("truncate table watched", Effects::TEMPORARY),
             ("insert into quiet values (1)", none),
+            ("insert into app.numbered default values", Effects::MOVES_SEQUENCE),
+            ("copy numbered from stdin", Effects::MOVES_SEQUENCE),
+            ("select numbers()", Effects::MOVES_SEQUENCE),
+            ("select * from numbered", none),
         ] {
             assert_eq!(hidden.effects(text.as_bytes()), expected, "{text}");
         }

@@ -109,6 +109,9 @@ impl Effects {
     pub const LAST_LSN: Self = Self(1 << 13);
     /// Asks when its transaction began (`now()`, `CURRENT_DATE`, …). A read may.
     pub const NOW: Self = Self(1 << 14);
+    /// May move a sequence, and so change what `currval` and `lastval` say: `nextval`, `setval`, or a write to a relation
+    /// with a column that takes its values from one.
+    pub const MOVES_SEQUENCE: Self = Self(1 << 15);
 
     /// Both sets together.
     #[must_use]
@@ -125,7 +128,7 @@ impl Effects {
     /// Whether the session must know of any of it.
     #[must_use]
     pub const fn concern_session(self) -> bool {
-        self.without(Self::NOW).0 != 0
+        self.without(Self::NOW.with(Self::MOVES_SEQUENCE)).0 != 0
     }
 
     /// This set but for what is in `other`.
