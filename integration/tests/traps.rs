@@ -28,6 +28,7 @@ fn main() -> std::process::ExitCode {
             a_role_that_was_revoked_is_not_replaced,
             a_parameter_that_was_revoked_is_not_replaced,
             nothing_is_run_behind_settings_that_are_refused,
+            a_transaction_without_its_settings_fails_and_ends,
             settings_are_sent_with_the_statement,
             statements_run_under_their_own_settings,
             plans_from_before_a_change_are_made_anew,
@@ -435,6 +436,77 @@ async fn nothing_is_run_behind_settings_that_are_refused(env: &Env) {
         .await;
     assert_eq!(error_code(&client.until_ready().await), None);
     assert_seen(env, 1).await;
+}
+
+/// Where settings are refused within a transaction, that has failed, as after any error: the client ends it and goes on.
+/// Whatever it says meanwhile, and in one message with the end, does not run.
+async fn a_transaction_without_its_settings_fails_and_ends(env: &Env) {
+    let primary = env.cluster.primary();
+    primary.query("DROP ROLE IF EXISTS for_a_while; CREATE ROLE for_a_while").await;
+    // A role is brought before anything is sent, ...
+    fails_and_ends(env, ("for_a_while", "for_a_while TO app", "for_a_while FROM app"), ["role", "for_a_while"]).await;
+    primary.query("DROP ROLE for_a_while").await;
+    // ... other settings with the statement.
+    if app_may_set_track_functions(env).await.is_some() {
+        let right = "SET ON PARAMETER track_functions";
+        let (grant, revoke) = (format!("{right} TO app"), format!("{right} FROM app"));
+        fails_and_ends(env, ("all", &grant, &revoke), ["track_functions", "all"]).await;
+    }
+}
+
+async fn fails_and_ends(env: &Env, (wanted, grant, revoke): (&str, &str, &str), [name, value]: [&str; 2]) {
+    let primary = env.cluster.primary();
+    seen(env, "").await;
+    let other = env.app().connect().await.unwrap();
+    let insert = &format!("INSERT INTO seen VALUES ('{wanted}', current_setting('{name}'))")[..];
+    let run = |sql: &str| [wire::parse("", sql, &[]), wire::bind("", "", &[]), wire::execute("", 0)].concat();
+    let extended = [run(insert), wire::sync()].concat();
+    let flushed = [wire::parse("", insert, &[]), wire::describe_object(b'S', ""), wire::flush()].concat();
+    let rollback = [wire::bind("", "end", &[]), wire::execute("", 0), wire::sync()].concat();
+    let behind = [run("COMMIT"), run(insert), wire::sync()].concat();
+    for (first, end) in [
+        (wire::query(insert), wire::query("ROLLBACK")),
+        (extended.clone(), rollback.clone()),
+        (wire::query(&format!("{insert}; COMMIT; {insert}")), wire::query("COMMIT")),
+        ([run("SELECT 1"), run(insert), wire::sync()].concat(), rollback),
+        ([flushed.clone(), wire::sync()].concat(), wire::query("ROLLBACK")),
+    ] {
+        let mut client = Wire::connect(&env.app()).await;
+        client.send(&[wire::parse("end", "ROLLBACK", &[]), wire::sync()].concat()).await;
+        client.until_ready().await;
+        primary.query(&format!("GRANT {grant}")).await;
+        assert_eq!(error_code(&client.query(&format!("SET {name} TO '{value}'")).await), None);
+        elsewhere(&other).await;
+        primary.query(&format!("REVOKE {revoke}")).await;
+        client.query("BEGIN").await;
+        client.send(&first).await;
+        assert_error(&client.until_ready().await, "42501", b'E', "the first");
+        for next in [wire::query(insert), extended.clone(), wire::query(&format!("ROLLBACK; {insert}")), behind.clone()]
+        {
+            client.send(&next).await;
+            assert_error(&client.until_ready().await, "25P02", b'E', "the next");
+        }
+        client.send(&end).await;
+        let ended = client.until_ready().await;
+        assert_eq!((error_code(&ended), ended.last().unwrap().body.as_slice()), (None, &b"I"[..]));
+        assert!(ended.iter().any(|message| message.body == b"ROLLBACK\0"), "{ended:?}");
+        // Outside it is as it was: each statement is refused by itself, until the role is given back.
+        assert_error(&client.query(insert).await, "42501", b'I', "outside");
+        client.send(&flushed).await;
+        client.send(&wire::sync()).await;
+        assert_error(&client.until_ready().await, "42501", b'I', "outside, without a Sync");
+        primary.query(&format!("GRANT {grant}")).await;
+        assert_eq!(error_code(&client.query(&format!("RESET {name}")).await), None);
+        primary.query(&format!("REVOKE {revoke}")).await;
+        assert_eq!(wire::first_column(&client.query("SELECT 'goes on'").await), ["goes on"]);
+    }
+    assert_seen(env, 0).await;
+}
+
+fn assert_error(answer: &[Message], code: &str, status: u8, what: &str) {
+    assert_eq!(answer.iter().filter(|message| message.tag == b'E').count(), 1, "{what}: {answer:?}");
+    assert_eq!(error_code(answer).as_deref(), Some(code), "{what}: {answer:?}");
+    assert_eq!(answer.last().unwrap().body, [status], "{what}");
 }
 
 /// A server that says nothing before it has the client's own statement gets it: settings are not waited for.

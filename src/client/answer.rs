@@ -85,6 +85,12 @@ pub fn canceled() -> Report {
     Report::error(SqlState::QUERY_CANCELED, "canceling statement due to user request")
 }
 
+/// A transaction that has failed, in PostgreSQL's words.
+pub fn aborted() -> Report {
+    let words = "current transaction is aborted, commands ignored until end of transaction block";
+    Report::error(SqlState::IN_FAILED_SQL_TRANSACTION, words)
+}
+
 /// A statement ran for too long.
 pub fn timed_out() -> Report {
     Report::fatal(SqlState::QUERY_CANCELED, "canceling statement due to limits.query_timeout")

@@ -10,12 +10,14 @@ use super::audit::Audit;
 use super::bring::{Along, Bring};
 use super::exchange::Ran;
 use super::roaming::settled;
-use super::task::{Attachment, Client, End, Held};
+use super::task::{Attachment, Client, End, Fit, Held};
 use crate::config::model::{Consistency, Reads, Routing, RoutingOverrides};
 use crate::pool::CheckoutError;
 use crate::pool::lease::Lease;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
+use crate::protocol::tag::TransactionStatus;
+use crate::relay::Until;
 use crate::router::reason::Reason;
 use crate::router::view::needs::Needs;
 use crate::router::view::{Busy, View};
@@ -37,6 +39,8 @@ pub(super) enum AttachError {
     Relayed(bytes::BytesMut),
     /// The server was gone before anything of the client's was sent: another one will do.
     Lost,
+    /// The transaction has failed, and its server is good for nothing but its end.
+    Aborted,
 }
 
 /// Where a batch may go.
@@ -330,14 +334,48 @@ impl Client {
 
     /// Settings that no server lets be made any more can still be taken back: for that, a server as it is will do.
     pub(super) async fn attach_to_reset(&mut self, error: AttachError, plan: &Plan) -> Result<(), AttachError> {
-        if !matches!(error, AttachError::Relayed(_)) || !plan.only_resets() {
+        if !matches!(error, AttachError::Relayed(_)) || !plan.only_resets() || self.is_attached() {
             return Err(error);
         }
+        // What it lacks is what is about to be taken back, or is made before the next statement.
+        self.attach_as_it_is(error).await
+    }
+
+    /// Within a transaction, settings that no server lets be made any more are an error in the place of the batch, on a server
+    /// that has the transaction then. Any server will do for that, and for ending the transaction; it runs nothing else.
+    pub(super) async fn attach_to_fail(
+        &mut self,
+        error: AttachError,
+        plan: &mut Plan,
+        until: Until,
+    ) -> Result<(), AttachError> {
+        let inside = self.session.status() != TransactionStatus::Idle || self.sync_follows(until);
+        if until == Until::Sent || !inside || !matches!(error, AttachError::Relayed(_) | AttachError::Aborted) {
+            return Err(error);
+        }
+        let report = if let AttachError::Relayed(body) = &error {
+            Report::from(AttachError::Relayed(body.clone()))
+        } else {
+            answer::aborted()
+        };
+        if !self.is_attached() {
+            self.attach_as_it_is(error).await?;
+        }
+        if let Attachment::Lent(held) = &mut self.attachment {
+            held.fit = Fit::ToRollBack;
+        }
+        self.services.counters.errors.record(report.code.0);
+        plan.deny(report);
+        Ok(())
+    }
+
+    /// Borrows a server of the primary that lacks the client's settings, which is why there is an `error`.
+    async fn attach_as_it_is(&mut self, error: AttachError) -> Result<(), AttachError> {
         let view = self.served.cluster.snapshot();
         let Some(node) = view.primary else { return Err(error) };
         let busy = view.nodes[node].load.begin();
         let mut lease = self.checkout(node).await.map_err(|error| AttachError::Report(error.report()))?;
-        // What it lacks is what is about to be taken back, or is made before the next statement.
+        // What that would take is what cannot be had.
         let _not_made = self.session.attach(&mut lease.carried);
         let (incarnation, reason) = (view.nodes[node].incarnation, Reason::Write(WriteReason::Session));
         self.hold(Lent { lease, busy, node, incarnation, ran: Ran::OnPrimary, reason }, None, Instant::now());
@@ -430,6 +468,7 @@ impl Client {
             audit: Audit::No,
             scrub: None,
             roams: None,
+            fit: Fit::ForAll,
         };
         self.attachment = Attachment::Lent(Box::new(held));
     }
@@ -460,6 +499,7 @@ impl From<AttachError> for Report {
                 Self::error(code, String::from_utf8_lossy(fields.message))
             }
             AttachError::Lost => answer::not_attached(),
+            AttachError::Aborted => answer::aborted(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::answer::{self, Wrote};
 use super::attach::{AttachError, Later, Lent, Orders};
 use super::exchange::Ran;
-use super::task::{Attachment, Client, End, Held};
+use super::task::{Attachment, Client, End, Fit, Held};
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::relay::{Outcome, Until};
@@ -94,7 +94,7 @@ impl Client {
         &mut self,
         code: Option<SqlState>,
         mark: &Tx,
-        plan: &Plan,
+        plan: &mut Plan,
         until: Until,
     ) -> Result<Outcome, Result<(), End>> {
         self.session.unfail();
@@ -136,7 +136,7 @@ impl Client {
     }
 
     /// Gives the server that is held the settings that it lacks, between statements and where a statement may run.
-    pub(super) async fn supply(&mut self) -> Result<(), AttachError> {
+    pub(super) async fn supply(&mut self, plan: &Plan) -> Result<(), AttachError> {
         let timeout = self.limits().cancel_timeout;
         let (Attachment::Lent(held), Some(difference)) = (&mut self.attachment, self.session.lacks()) else {
             return Ok(());
@@ -144,10 +144,13 @@ impl Client {
         let replies = &held.lease.replies;
         let quiet = replies.is_empty() && !replies.copying_in() && !replies.is_unsynced();
         if !quiet || replies.status() == TransactionStatus::Failed {
-            return Ok(());
+            // What stands behind the end of the transaction would run without them.
+            let ends_more = quiet && held.fit == Fit::ToRollBack && !plan.runs_one(&self.frames);
+            return if ends_more { Err(AttachError::Aborted) } else { Ok(()) };
         }
         match held.lease.run_own(&difference.to_query(), timeout).await {
             Ok(_) => {
+                held.fit = Fit::ForAll;
                 self.session.supplied();
                 Ok(())
             }

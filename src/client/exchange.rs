@@ -78,11 +78,12 @@ impl Client {
         }
         let attached = self.attach_for(work, hint, &plan, started, until).await?;
         if let Err(error) = attached
-            && let Err(refused) = Box::pin(self.without_settings(error, &plan, until)).await
+            && let Err(refused) = Box::pin(self.without_settings(error, &mut plan, until)).await
         {
             return refused;
         }
-        if self.is_unusual(&plan)
+        if !plan.is_denied()
+            && self.is_unusual(&plan)
             && let Err(refused) = Box::pin(self.make_ready(&mut plan, until)).await
         {
             return refused;
@@ -98,7 +99,7 @@ impl Client {
         }
         let outcome = match self.relay(&plan, until).await {
             outcome @ (Outcome::Unsettled { .. } | Outcome::Elsewhere { .. }) => {
-                match Box::pin(self.again(outcome, mark, &plan, until)).await {
+                match Box::pin(self.again(outcome, mark, &mut plan, until)).await {
                     Ok(outcome) => outcome,
                     Err(refused) => return refused,
                 }
@@ -122,7 +123,7 @@ impl Client {
         until: Until,
     ) -> Result<Result<(), AttachError>, End> {
         if self.is_attached() {
-            return Ok(if self.session.lacks().is_some() { Box::pin(self.supply()).await } else { Ok(()) });
+            return Ok(if self.session.lacks().is_some() { Box::pin(self.supply(plan)).await } else { Ok(()) });
         }
         let bring = if plan.outdated.is_empty() { self.bring(until) } else { Bring::First };
         let orders = Orders { batch: hint, session: self.setting_hint(), bring, reach: self.reach_of(plan) };
@@ -139,7 +140,7 @@ impl Client {
         &mut self,
         mut outcome: Outcome,
         mark: Tx,
-        plan: &Plan,
+        plan: &mut Plan,
         until: Until,
     ) -> Result<Outcome, Result<(), End>> {
         if let Outcome::Unsettled { code } = outcome {
@@ -159,14 +160,19 @@ impl Client {
         Ok(self.relay(plan, until).await)
     }
 
-    /// Goes on without a server that has the client's settings, if the batch can; an error is what came of the refusal.
+    /// Goes on without a server that has the client's settings, if the batch, or at least the transaction, can; an error is
+    /// what came of the refusal.
     pub(super) async fn without_settings(
         &mut self,
         error: AttachError,
-        plan: &Plan,
+        plan: &mut Plan,
         until: Until,
     ) -> Result<(), Result<(), End>> {
-        match self.attach_to_reset(error, plan).await {
+        let error = match self.attach_to_reset(error, plan).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        match self.attach_to_fail(error, plan, until).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.refuse(error, until).await),
         }
@@ -245,8 +251,12 @@ impl Client {
 
     /// A batch that is not whole cannot be repeated, so it may not be tried on a replica.
     fn confine(&self, work: Work, until: Until) -> Work {
-        let flushed = self.frames.last().is_some_and(|frame| frame.tag == tag::FLUSH);
-        if until == Until::Sent || flushed { Work::Write(WriteReason::TooLong) } else { work }
+        if self.sync_follows(until) { Work::Write(WriteReason::TooLong) } else { work }
+    }
+
+    /// Whether the server, when it has dealt with the batch, waits for more of it.
+    pub(super) fn sync_follows(&self, until: Until) -> bool {
+        until == Until::Sent || self.frames.last().is_some_and(|frame| frame.tag == tag::FLUSH)
     }
 
     pub(super) async fn relay(&mut self, plan: &Plan, until: Until) -> Outcome {
@@ -306,8 +316,7 @@ impl Client {
     /// No server could be had: the client is told, and goes on if it can.
     pub(super) async fn refuse(&mut self, error: AttachError, until: Until) -> Result<(), End> {
         self.info.idle();
-        let sync_follows = until == Until::Sent || self.frames.last().is_some_and(|frame| frame.tag == tag::FLUSH);
-        if self.session.status() != TransactionStatus::Idle || sync_follows {
+        if self.session.status() != TransactionStatus::Idle || self.sync_follows(until) {
             // What follows must not run outside the transaction that the client believes in.
             let report: Report = error.into();
             return Err(End::Told(Report { severity: Severity::Fatal, ..report }));
@@ -319,6 +328,7 @@ impl Client {
             AttachError::Report(report) => answer::failed(report, TransactionStatus::Idle),
             AttachError::Relayed(body) => answer::relayed(body, TransactionStatus::Idle),
             AttachError::Lost => answer::failed(&answer::not_attached(), TransactionStatus::Idle),
+            AttachError::Aborted => answer::failed(&answer::aborted(), TransactionStatus::Idle),
         };
         self.answer(&bytes).await
     }

@@ -69,6 +69,16 @@ pub(super) struct Held {
     pub(super) scrub: Option<Scrub>,
     /// The transaction on it, while that could begin anew elsewhere.
     pub(super) roams: Option<Box<Deferred>>,
+    pub(super) fit: Fit,
+}
+
+/// What a server that is lent may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Whatever its client says.
+    ForAll,
+    /// To end the transaction, which has failed: it lacks settings that it would not take.
+    ToRollBack,
 }
 
 /// Whether this client holds a server.

@@ -111,8 +111,8 @@ impl Session {
                 up.relay(frame);
                 continue;
             }
-            if let (tag::QUERY | tag::EXECUTE, Some(report)) = (frame.tag, &plan.refused) {
-                self.refuse_instead(frame, Report::clone(report), up);
+            if let Some(denial) = plan.denial.as_deref().filter(|denial| denial.covers(frame.tag)) {
+                self.refuse_instead(frame, denial.report.clone(), up);
                 continue;
             }
             match (frame.tag, step) {
@@ -126,13 +126,15 @@ impl Session {
         }
     }
 
-    /// Sends something that must fail in place of a Query or an Execute.
+    /// Sends something that must fail in the place of a message.
     fn refuse_instead(&mut self, frame: Frame, report: Report, up: &mut Upstream<'_>) {
-        if frame.tag == tag::EXECUTE {
+        if !matches!(frame.tag, tag::QUERY | tag::FUNCTION_CALL) {
             return refuse(report, up);
         }
-        // exec_simple_query drops the unnamed statement before it looks at the text.
-        self.unnamed = None;
+        if frame.tag == tag::QUERY {
+            // exec_simple_query drops the unnamed statement before it looks at the text.
+            self.unnamed = None;
+        }
         up.refuse_query(report);
     }
 

@@ -90,7 +90,35 @@ pub struct Plan {
     /// Statements that it binds whose results may have changed since their client was told.
     pub outdated: Box<[Arc<Statement>]>,
     /// What it is answered in place of being run.
-    pub(super) refused: Option<Box<Report>>,
+    pub(super) denial: Option<Box<Denial>>,
+}
+
+/// An error in place of a batch, or of a part of it, which puts the server's transaction where the error belongs.
+#[derive(Debug)]
+pub(super) struct Denial {
+    pub(super) report: Report,
+    pub(super) extent: Extent,
+}
+
+/// What is denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// What it runs; it may prepare statements.
+    Running,
+    /// All of it.
+    Everything,
+}
+
+impl Denial {
+    /// Whether the error stands in the place of messages of this type.
+    pub(super) const fn covers(&self, frontend_tag: u8) -> bool {
+        match self.extent {
+            Extent::Running => matches!(frontend_tag, tag::QUERY | tag::EXECUTE),
+            Extent::Everything => {
+                !matches!(frontend_tag, tag::SYNC | tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL)
+            }
+        }
+    }
 }
 
 impl Plan {
@@ -98,6 +126,38 @@ impl Plan {
     #[must_use]
     pub fn new(standing: Standing) -> Self {
         Self { standing, ..Self::default() }
+    }
+
+    /// Has the server fail in the place of the whole batch, and the client told this.
+    pub fn deny(&mut self, report: Report) {
+        self.denial = Some(Box::new(Denial { report, extent: Extent::Everything }));
+    }
+
+    /// The same in the place of what it runs.
+    pub(super) fn deny_running(&mut self, report: Report) {
+        self.denial = Some(Box::new(Denial { report, extent: Extent::Running }));
+    }
+
+    /// Whether nothing of it, or not all of it, will be run.
+    #[must_use]
+    pub const fn is_denied(&self) -> bool {
+        self.denial.is_some()
+    }
+
+    /// Whether it runs one statement at most, and nothing behind that: should it end a transaction, nothing follows.
+    #[must_use]
+    pub fn runs_one(&self, frames: &[Frame]) -> bool {
+        let mut run = 0;
+        for (frame, step) in frames.iter().zip(&self.steps) {
+            match (frame.tag, step) {
+                (tag::QUERY, Step::Query { statements, .. }) => run += statements.len().max(1),
+                (tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL, _) => run += 1,
+                (tag::SYNC | tag::FLUSH | tag::CLOSE, _) => {}
+                _ if run > 0 => return false,
+                _ => {}
+            }
+        }
+        run <= 1
     }
 
     /// Whether it takes settings back and does nothing else.

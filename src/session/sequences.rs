@@ -32,17 +32,17 @@ impl Session {
         let most = self.pins.settings().budget;
         if asks && !moves && outside && self.pins.policy(Reason::Sequences) == PinPolicy::Reject {
             self.pins.refused(Refusal { reason: Reason::Sequences, cause: Cause::Policy });
-            plan.refused = Some(Box::new(rejected()));
+            plan.deny_running(rejected());
         } else if moves && most != 0 && self.pins.keeps_sequences() && !self.pins.reserve(&carried.room) {
             self.pins.refused(Refusal { reason: Reason::Sequences, cause: Cause::Budget });
-            plan.refused = Some(Box::new(policy::over_budget(Reason::Sequences, most)));
+            plan.deny_running(policy::over_budget(Reason::Sequences, most));
         }
     }
 
     /// After a batch: whoever may ask what became of a sequence keeps the server that knows. Also when it has failed, for
     /// sequences move all the same.
     pub fn note_sequences(&mut self, plan: &Plan) {
-        if plan.effects.has(Effects::MOVES_SEQUENCE) && plan.refused.is_none() && self.pins.keeps_sequences() {
+        if plan.effects.has(Effects::MOVES_SEQUENCE) && !plan.is_denied() && self.pins.keeps_sequences() {
             self.pins.add(Reason::Sequences, Scrub::Discard);
         }
     }
