@@ -16,15 +16,12 @@ use crate::pool::CheckoutError;
 use crate::pool::lease::Lease;
 use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
-use crate::protocol::tag::TransactionStatus;
-use crate::relay::Until;
 use crate::router::reason::Reason;
 use crate::router::view::needs::Needs;
 use crate::router::view::{Busy, View};
 use crate::router::{self, Ask, Target, Verdict};
 use crate::session::settings::Difference;
-use crate::session::{Plan, Work, pins};
-use crate::sql::WriteReason;
+use crate::session::{Work, pins};
 use crate::sql::classify::ReadOnly;
 use crate::sql::hint::{self, Hint};
 use crate::sql::reach::Reach;
@@ -332,56 +329,6 @@ impl Client {
         }
     }
 
-    /// Settings that no server lets be made any more can still be taken back: for that, a server as it is will do.
-    pub(super) async fn attach_to_reset(&mut self, error: AttachError, plan: &Plan) -> Result<(), AttachError> {
-        if !matches!(error, AttachError::Relayed(_)) || !plan.only_resets() || self.is_attached() {
-            return Err(error);
-        }
-        // What it lacks is what is about to be taken back, or is made before the next statement.
-        self.attach_as_it_is(error).await
-    }
-
-    /// Within a transaction, settings that no server lets be made any more are an error in the place of the batch, on a server
-    /// that has the transaction then. Any server will do for that, and for ending the transaction; it runs nothing else.
-    pub(super) async fn attach_to_fail(
-        &mut self,
-        error: AttachError,
-        plan: &mut Plan,
-        until: Until,
-    ) -> Result<(), AttachError> {
-        let inside = self.session.status() != TransactionStatus::Idle || self.sync_follows(until);
-        if until == Until::Sent || !inside || !matches!(error, AttachError::Relayed(_) | AttachError::Aborted) {
-            return Err(error);
-        }
-        let report = if let AttachError::Relayed(body) = &error {
-            Report::from(AttachError::Relayed(body.clone()))
-        } else {
-            answer::aborted()
-        };
-        if !self.is_attached() {
-            self.attach_as_it_is(error).await?;
-        }
-        if let Attachment::Lent(held) = &mut self.attachment {
-            held.fit = Fit::ToRollBack;
-        }
-        self.services.counters.errors.record(report.code.0);
-        plan.deny(report);
-        Ok(())
-    }
-
-    /// Borrows a server of the primary that lacks the client's settings, which is why there is an `error`.
-    async fn attach_as_it_is(&mut self, error: AttachError) -> Result<(), AttachError> {
-        let view = self.served.cluster.snapshot();
-        let Some(node) = view.primary else { return Err(error) };
-        let busy = view.nodes[node].load.begin();
-        let mut lease = self.checkout(node).await.map_err(|error| AttachError::Report(error.report()))?;
-        // What that would take is what cannot be had.
-        let _not_made = self.session.attach(&mut lease.carried);
-        let (incarnation, reason) = (view.nodes[node].incarnation, Reason::Write(WriteReason::Session));
-        self.hold(Lent { lease, busy, node, incarnation, ran: Ran::OnPrimary, reason }, None, Instant::now());
-        Ok(())
-    }
-
     /// Asks the router until it says where, waiting where it says so.
     async fn route(
         &self,
@@ -417,7 +364,7 @@ impl Client {
         }
     }
 
-    async fn checkout(&mut self, node: usize) -> Result<Lease, CheckoutError> {
+    pub(super) async fn checkout(&mut self, node: usize) -> Result<Lease, CheckoutError> {
         let pool = self.pool(node)?;
         self.info.waiting();
         pool.checkout(self.session.settings()).await

@@ -6,12 +6,15 @@ use super::answer::{self, Wrote};
 use super::attach::{AttachError, Later, Lent, Orders};
 use super::exchange::Ran;
 use super::task::{Attachment, Client, End, Fit, Held};
+use crate::protocol::error::Report;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::relay::{Outcome, Until};
+use crate::router::reason::Reason as Why;
 use crate::server::own::OwnError;
 use crate::session::settings::Difference;
 use crate::session::{Plan, Tx};
+use crate::sql::WriteReason;
 
 /// How the client's settings come to a server that lacks them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +111,74 @@ impl Client {
         }
         self.mark_dirty(plan);
         Ok(self.relay(plan, until).await)
+    }
+
+    /// Goes on without a server that has the client's settings, if the batch, or at least the transaction, can; an error is
+    /// what came of the refusal.
+    pub(super) async fn without_settings(
+        &mut self,
+        error: AttachError,
+        plan: &mut Plan,
+        until: Until,
+    ) -> Result<(), Result<(), End>> {
+        let error = match self.attach_to_reset(error, plan).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        match self.attach_to_fail(error, plan, until).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.refuse(error, until).await),
+        }
+    }
+
+    /// Settings that no server lets be made any more can still be taken back: for that, a server as it is will do.
+    pub(super) async fn attach_to_reset(&mut self, error: AttachError, plan: &Plan) -> Result<(), AttachError> {
+        if !matches!(error, AttachError::Relayed(_)) || !plan.only_resets() || self.is_attached() {
+            return Err(error);
+        }
+        // What it lacks is what is about to be taken back, or is made before the next statement.
+        self.attach_as_it_is(error).await
+    }
+
+    /// Within a transaction, settings that no server lets be made any more are an error in the place of the batch, on a server
+    /// that has the transaction then. Any server will do for that, and for ending the transaction; it runs nothing else.
+    pub(super) async fn attach_to_fail(
+        &mut self,
+        error: AttachError,
+        plan: &mut Plan,
+        until: Until,
+    ) -> Result<(), AttachError> {
+        let inside = self.session.status() != TransactionStatus::Idle || self.sync_follows(until);
+        if until == Until::Sent || !inside || !matches!(error, AttachError::Relayed(_) | AttachError::Aborted) {
+            return Err(error);
+        }
+        let report = if let AttachError::Relayed(body) = &error {
+            Report::from(AttachError::Relayed(body.clone()))
+        } else {
+            answer::aborted()
+        };
+        if !self.is_attached() {
+            self.attach_as_it_is(error).await?;
+        }
+        if let Attachment::Lent(held) = &mut self.attachment {
+            held.fit = Fit::ToRollBack;
+        }
+        self.services.counters.errors.record(report.code.0);
+        plan.deny(report);
+        Ok(())
+    }
+
+    /// Borrows a server of the primary that lacks the client's settings, which is why there is an `error`.
+    async fn attach_as_it_is(&mut self, error: AttachError) -> Result<(), AttachError> {
+        let view = self.served.cluster.snapshot();
+        let Some(node) = view.primary else { return Err(error) };
+        let busy = view.nodes[node].load.begin();
+        let mut lease = self.checkout(node).await.map_err(|error| AttachError::Report(error.report()))?;
+        // What that would take is what cannot be had.
+        let _not_made = self.session.attach(&mut lease.carried);
+        let (incarnation, reason) = (view.nodes[node].incarnation, Why::Write(WriteReason::Session));
+        self.hold(Lent { lease, busy, node, incarnation, ran: Ran::OnPrimary, reason }, None, Instant::now());
+        Ok(())
     }
 
     /// Has the server carry the client's settings, and waits until it does.

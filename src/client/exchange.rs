@@ -160,24 +160,6 @@ impl Client {
         Ok(self.relay(plan, until).await)
     }
 
-    /// Goes on without a server that has the client's settings, if the batch, or at least the transaction, can; an error is
-    /// what came of the refusal.
-    pub(super) async fn without_settings(
-        &mut self,
-        error: AttachError,
-        plan: &mut Plan,
-        until: Until,
-    ) -> Result<(), Result<(), End>> {
-        let error = match self.attach_to_reset(error, plan).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        match self.attach_to_fail(error, plan, until).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.refuse(error, until).await),
-        }
-    }
-
     /// Listens to what the batch will listen to; an error is what came of the refusal.
     async fn listen_for(&mut self, plan: &Plan, until: Until) -> Result<(), Result<(), End>> {
         match self.prick_up(plan).await {
