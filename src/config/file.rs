@@ -1,9 +1,8 @@
 //! From YAML text to typed values, each with the path of its key.
 //!
-//! The only place that touches serde's types. The tree is walked by hand instead of being
-//! deserialised into structs, because serde gives up at the first fault and names no path; a person
-//! who mends a configuration wants them all. What the values mean to each other is `resolve`'s and
-//! `agree`'s business.
+//! The only place that touches serde's types. The tree is walked by hand instead of being deserialised into structs, because
+//! serde gives up at the first fault and names no path; a person who mends a configuration wants them all. What the values
+//! mean to each other is `resolve`'s and `agree`'s business.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -272,19 +271,12 @@ impl<'v> Section<'_, '_, 'v> {
 
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&'static str, T)]) -> Option<T> {
-        self.text(key, |text| {
+        self.scalar(key, |text| {
             let found = words.iter().find(|(word, _)| *word == text);
             found.map(|(_, meaning)| *meaning).ok_or_else(|| {
                 let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
                 Misread::new("is not known here", advice(text, &known))
             })
-        })
-    }
-
-    /// True or false.
-    pub(super) fn switch(&mut self, key: &'static str) -> Option<bool> {
-        self.scalar(key, |text| {
-            text.parse().map_err(|_| Misread::new("is neither true nor false", "give true or false"))
         })
     }
 

@@ -278,7 +278,7 @@ fn routing_overrides(routing: &mut Section<'_, '_, '_>) -> RoutingOverrides {
         reads: routing.choice("reads", READS),
         consistency: routing.choice("consistency", CONSISTENCIES),
         scope: routing.choice("scope", SCOPES),
-        tables: routing.switch("tables"),
+        tables: routing.choice("tables", SWITCH),
         wait: routing.duration("wait", Zero::Allowed),
         max_lag: routing.duration("max_lag", Zero::Refused),
         min_lsn: None,
@@ -374,6 +374,7 @@ const CONSISTENCIES: &[(&str, Consistency)] = &[
     ("strict", Consistency::Strong),
 ];
 
+const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 const SCOPES: &[(&str, Scope)] = &[("client", Scope::Client), ("user", Scope::User)];
 const TRANSACTIONS: &[(&str, Transactions)] =
     &[("primary", Transactions::Primary), ("until_write", Transactions::UntilWrite)];
