@@ -25,6 +25,7 @@ fn main() -> std::process::ExitCode {
             transactions_that_cannot_move_do_not_start_on_replicas,
             what_comes_with_begin_decides_where,
             only_what_was_written_to_is_waited_for,
+            a_write_that_passed_for_a_read_is_waited_for,
             nothing_comes_behind_a_begin_that_is_refused,
         ],
     )
@@ -469,6 +470,30 @@ async fn only_what_was_written_to_is_waited_for(env: &Env) {
         run(&writer, &[write]).await;
         assert_eq!(read(sql).await, [expected], "{write}");
     }
+    for replica in env.cluster.replicas() {
+        replica.apply_late(0).await;
+    }
+}
+
+async fn a_write_that_passed_for_a_read_is_waited_for(env: &Env) {
+    let howdah = Howdah::start(&env.cluster, &[("routing.consistency", "database"), ("routing.wait", "20ms")]).await;
+    let login = Login::app(howdah.port);
+    let writer = login.connect().await.unwrap();
+    let objects = "
+        CREATE TABLE sly (n int);
+        CREATE FUNCTION really() RETURNS int VOLATILE LANGUAGE sql AS 'INSERT INTO sly VALUES (1) RETURNING n';
+        CREATE FUNCTION seemingly() RETURNS int STABLE LANGUAGE plpgsql AS 'BEGIN RETURN really(); END'";
+    writer.batch_execute(objects).await.unwrap();
+    env.cluster.caught_up(env.cluster.primary()).await;
+    env.cluster.reads_through(&login, "sly").await;
+    for replica in env.cluster.replicas() {
+        replica.apply_late(3000).await;
+    }
+    assert_eq!(run(&writer, &["SELECT seemingly()"]).await, ["1"]);
+    let (_, page) = howdah.http("/metrics").await.unwrap();
+    let retried = page.lines().any(|line| line.starts_with("howdah_retries_total") && !line.ends_with(" 0"));
+    assert!(retried, "a replica was asked first");
+    assert_eq!(run(&login.connect().await.unwrap(), &["SELECT count(*) FROM sly"]).await, ["1"]);
     for replica in env.cluster.replicas() {
         replica.apply_late(0).await;
     }

@@ -316,12 +316,13 @@ impl Client {
     }
 
     /// A replica would not do it: the connection is closed, what is known of the statement corrected.
-    fn leave_replica(&mut self, code: Option<SqlState>, plan: &Plan) {
+    fn leave_replica(&mut self, code: Option<SqlState>, plan: &mut Plan) {
         let Attachment::Lent(held) = std::mem::replace(&mut self.attachment, Attachment::Detached) else { return };
-        if code == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
-            && let Some(fingerprint) = plan.fingerprint
-        {
-            self.services.classifier.correct(fingerprint);
+        if code == Some(SqlState::READ_ONLY_SQL_TRANSACTION) {
+            plan.writes_after_all();
+            if let Some(fingerprint) = plan.fingerprint {
+                self.services.classifier.correct(fingerprint);
+            }
         }
         if code.is_none_or(|code| code.as_str().starts_with("57P")) {
             self.served.cluster.suspect(held.node);

@@ -160,6 +160,12 @@ impl Plan {
         run <= 1
     }
 
+    /// It was taken for a read and is none.
+    pub const fn writes_after_all(&mut self) {
+        self.only_reads = false;
+        self.reach = Reach::EVERYTHING;
+    }
+
     /// Whether it takes settings back and does nothing else.
     #[must_use]
     pub fn only_resets(&self) -> bool {
