@@ -170,6 +170,11 @@ impl Orders {
         self.batch.as_ref().and_then(|hint| hint.min_lsn).or(self.session.min_lsn)
     }
 
+    /// What of what it reads it may go by.
+    pub(super) const fn reach(&self, routing: &Routing) -> Reach {
+        if routing.tables { self.reach } else { Reach::EVERYTHING }
+    }
+
     fn route(&self) -> Option<hint::Route> {
         self.batch.as_ref().and_then(|hint| hint.route).or(self.session.route)
     }

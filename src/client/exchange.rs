@@ -384,8 +384,9 @@ impl Client {
         if self.session.status() == TransactionStatus::Idle {
             self.info.transactions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             if let Attachment::Lent(held) = &mut self.attachment {
-                let wrote = held.changed.take().is_some();
-                self.wrote_on = if wrote { Some(held.lease.id) } else { self.wrote_on };
+                if held.changed.take().is_some() {
+                    self.wrote_on = Some(held.lease.id);
+                }
                 held.changing = None;
             }
         }

@@ -20,7 +20,6 @@ use crate::session::{Work, foreseen};
 use crate::sql::catalog::Catalog;
 use crate::sql::classify::culprit;
 use crate::sql::hint::{self, Hint};
-use crate::sql::reach::Reach;
 use crate::sql::{Class, Effects, WriteReason};
 use crate::types::{DatabaseName, UserName};
 
@@ -58,8 +57,7 @@ pub fn explain(
     let own = destination.pool.mode == PoolMode::Session;
     let situation = if own { Situation::OwnServer } else { Situation::Outside };
     let clock = served.cluster.database(&destination.server_database);
-    let reach = if routing.tables { orders.reach } else { Reach::EVERYTHING };
-    let written = (&*clock, reach);
+    let written = (&*clock, orders.reach(&routing));
     let needs = served.cluster.needs(routing.consistency, written, &mut SessionClock::default(), orders.min_lsn());
     let (view, now) = (served.cluster.snapshot(), Instant::now());
     let (ask, _) = Wish::of(work, &orders, situation).ask(&routing, needs);

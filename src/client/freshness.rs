@@ -108,8 +108,7 @@ impl Client {
     }
 
     pub(super) fn needs(&mut self, routing: &Routing, orders: &Orders) -> Needs {
-        let reach = if routing.tables { orders.reach } else { Reach::EVERYTHING };
-        let written = (&*self.database_clock, reach);
+        let written = (&*self.database_clock, orders.reach(routing));
         self.served.cluster.needs(routing.consistency, written, &mut self.clock, orders.min_lsn())
     }
 

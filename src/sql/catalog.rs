@@ -102,7 +102,7 @@ pub const PATIENCE: &str = "SET lock_timeout = '50ms'";
 pub const QUERIES: &[&str] = &[
     // Functions: schema, name, whether volatile, whether immutable; an aggregate is as volatile as the functions it is made of.
     "SELECT n.nspname, p.proname, bool_or('v' IN (p.provolatile, coalesce(t.provolatile, 'i'), coalesce(f.provolatile, 'i'))), \
-     bool_and('i' IN (p.provolatile) AND coalesce(t.provolatile, 'i') = 'i' AND coalesce(f.provolatile, 'i') = 'i') \
+     bool_and(p.provolatile = 'i' AND coalesce(t.provolatile, 'i') = 'i' AND coalesce(f.provolatile, 'i') = 'i') \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid \
      LEFT JOIN pg_catalog.pg_proc t ON t.oid = a.aggtransfn LEFT JOIN pg_catalog.pg_proc f ON f.oid = a.aggfinalfn \

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Function, ObjectName, Query, Select, SetExpr, Statement, TableFactor, UnaryOperator, Visit,
-    Visitor,
+    BinaryOperator, Expr, Function, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor,
 };
 
 use super::WriteReason;
@@ -126,9 +125,7 @@ impl Visitor for Walk<'_> {
         if query.for_clause.is_some() || query.settings.is_some() || !query.pipe_operators.is_empty() {
             return stop(WriteReason::Unparsed);
         }
-        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            self.local.insert(fold(&cte.alias.name));
-        }
+        self.local.extend(given(query));
         body(&query.body, self)
     }
 
@@ -145,16 +142,13 @@ impl Visitor for Walk<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
-        match factor {
-            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
+        match Factor::of(factor) {
+            Factor::Function(name) => {
                 self.called = Some(name.clone());
                 self.calls(name)
             }
-            TableFactor::Table { .. }
-            | TableFactor::Derived { .. }
-            | TableFactor::UNNEST { .. }
-            | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
-            _ => stop(WriteReason::Unparsed),
+            Factor::Rows => ControlFlow::Continue(()),
+            Factor::Unknown => stop(WriteReason::Unparsed),
         }
     }
 
@@ -172,16 +166,48 @@ impl Visitor for Walk<'_> {
             Expr::Identifier(name) if name.quote_style.is_none() && name.value == "current_schema" => {
                 stop_at(WriteReason::Function, name)
             }
-            Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(parts), .. } => {
-                self.operator(parts.last().map(String::as_str).unwrap_or_default())
-            }
-            Expr::BinaryOp { op, .. } => self.operator(&op.to_string()),
-            Expr::UnaryOp { op: op @ (UnaryOperator::Plus | UnaryOperator::Minus | UnaryOperator::Not), .. } => {
-                self.operator(&op.to_string())
-            }
-            Expr::UnaryOp { op, .. } => self.operator(&op.to_string()),
-            _ => ControlFlow::Continue(()),
+            _ => operator(expr).map_or(ControlFlow::Continue(()), |operator| self.operator(&operator)),
         }
+    }
+}
+
+/// What stands in FROM.
+pub(super) enum Factor<'a> {
+    /// A call, whose name the visitor will take for a relation's.
+    Function(&'a ObjectName),
+    /// A relation, or something in parentheses; the visitor sees what is in it.
+    Rows,
+    /// What PostgreSQL does not have.
+    Unknown,
+}
+
+impl<'a> Factor<'a> {
+    pub(super) const fn of(factor: &'a TableFactor) -> Self {
+        match factor {
+            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => Self::Function(name),
+            TableFactor::Table { .. }
+            | TableFactor::Derived { .. }
+            | TableFactor::UNNEST { .. }
+            | TableFactor::NestedJoin { .. } => Self::Rows,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The names that a query's WITH gives.
+pub(super) fn given(query: &Query) -> impl Iterator<Item = String> {
+    query.with.iter().flat_map(|with| &with.cte_tables).map(|table| fold(&table.alias.name))
+}
+
+/// The operator of an expression that has one, without its schema.
+pub(super) fn operator(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(parts), .. } => {
+            Some(parts.last().cloned().unwrap_or_default())
+        }
+        Expr::BinaryOp { op, .. } => Some(op.to_string()),
+        Expr::UnaryOp { op, .. } => Some(op.to_string()),
+        _ => None,
     }
 }
 

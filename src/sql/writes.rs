@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CopySource, CopyTarget, Delete, Expr, FromTable, Function, Insert, Merge, ObjectName, Query,
-    Select, Statement, TableFactor, TableObject, TableWithJoins, Update, Visit, Visitor,
+    CopySource, CopyTarget, Delete, Expr, FromTable, Function, Insert, Merge, ObjectName, Query, Select, Statement,
+    TableFactor, TableObject, TableWithJoins, Update, Visit, Visitor,
 };
 
 use super::catalog::{Catalog, Trust};
@@ -14,7 +14,7 @@ use super::functions::{Said, said};
 use super::reach::Reach;
 use super::scan::Token;
 use super::split;
-use super::walk::{fold, parts};
+use super::walk::{Factor, given, operator, parts};
 
 /// First words of statements that concern the session or its transaction, and change no relation.
 const QUIET: [&str; 18] = [
@@ -162,8 +162,7 @@ impl Visitor for Found<'_> {
     }
 
     fn pre_visit_query(&mut self, query: &Query) -> Flow {
-        let given = query.with.iter().flat_map(|with| &with.cte_tables);
-        self.local.extend(given.map(|table| fold(&table.alias.name)));
+        self.local.extend(given(query));
         go_on((query.for_clause.is_none() && query.settings.is_none() && query.pipe_operators.is_empty()).then_some(()))
     }
 
@@ -172,16 +171,13 @@ impl Visitor for Found<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
-        match factor {
-            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
+        match Factor::of(factor) {
+            Factor::Function(name) => {
                 self.called = Some(name.clone());
                 self.calls(name)
             }
-            TableFactor::Table { .. }
-            | TableFactor::Derived { .. }
-            | TableFactor::UNNEST { .. }
-            | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
+            Factor::Rows => ControlFlow::Continue(()),
+            Factor::Unknown => ControlFlow::Break(()),
         }
     }
 
@@ -193,16 +189,11 @@ impl Visitor for Found<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
-        let doubtful = |operator: &str| self.catalog.doubts_operator(operator);
-        match expr {
-            Expr::Function(Function { name, .. }) => self.calls(name),
-            Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(parts), .. } => {
-                go_on((!doubtful(parts.last().map(String::as_str).unwrap_or_default())).then_some(()))
-            }
-            Expr::BinaryOp { op, .. } => go_on((!doubtful(&op.to_string())).then_some(())),
-            Expr::UnaryOp { op, .. } => go_on((!doubtful(&op.to_string())).then_some(())),
-            _ => ControlFlow::Continue(()),
+        if let Expr::Function(Function { name, .. }) = expr {
+            return self.calls(name);
         }
+        let doubtful = operator(expr).is_some_and(|operator| self.catalog.doubts_operator(&operator));
+        go_on((!doubtful).then_some(()))
     }
 }
 
