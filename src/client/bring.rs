@@ -213,7 +213,7 @@ impl Client {
             return Ok(());
         };
         let replies = &held.lease.replies;
-        let quiet = replies.is_empty() && !replies.copying_in() && !replies.is_unsynced();
+        let quiet = replies.is_quiet();
         if !quiet || replies.status() == TransactionStatus::Failed {
             // What stands behind the end of the transaction would run without them.
             let ends_more = quiet && held.fit == Fit::ToRollBack && !plan.runs_one(&self.frames);

@@ -13,6 +13,7 @@ use super::audit::Audit;
 use super::bring::Bring;
 use super::counters::Class;
 use super::freshness::{Changed, Witness};
+use super::ready::hide_statements;
 use super::task::{Attachment, Client, End, Held};
 use crate::net::worker;
 use crate::protocol::error::{Report, Severity};
@@ -125,7 +126,8 @@ impl Client {
         if self.is_attached() {
             return Ok(if self.session.lacks().is_some() { Box::pin(self.supply(plan)).await } else { Ok(()) });
         }
-        let bring = if plan.outdated.is_empty() { self.bring(until) } else { Bring::First };
+        let shows = plan.effects.has(Effects::STATEMENTS);
+        let bring = if plan.outdated.is_empty() && !shows { self.bring(until) } else { Bring::First };
         let orders = Orders { batch: hint, session: self.setting_hint(), bring, reach: self.reach_of(plan) };
         let wish = self.wish(self.confine(work, until), &orders);
         // Boxed, as all that few batches need: the futures of those that need none of it stay small.
@@ -437,6 +439,9 @@ impl Client {
         held.lease.info.prepared.store(held.lease.carried.count(), std::sync::atomic::Ordering::Relaxed);
         if !self.key.slot.give_back() {
             Box::pin(self.canceled(&mut held)).await;
+        }
+        if held.lease.carried.has_clients_names() {
+            Box::pin(hide_statements(&self.session, &mut held.lease, self.limits().cancel_timeout)).await;
         }
         if let Some(scrub) = held.scrub {
             Box::pin(self.scrub(&mut held, scrub)).await;

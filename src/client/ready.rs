@@ -1,14 +1,22 @@
 //! What a server that was lent is asked or told before the batch: seldom anything.
 
+use std::time::Duration;
+
 use super::task::{Attachment, Client, End};
 use crate::protocol::tag::TransactionStatus;
 use crate::relay::Until;
-use crate::session::Plan;
+use crate::server::Server;
+use crate::session::named::Messages;
+use crate::session::{Note, Plan, Session};
+use crate::sql::Effects;
 
 impl Client {
     /// Whether [`Self::make_ready`] has anything to do.
     pub(super) fn is_unusual(&self, plan: &Plan) -> bool {
-        self.begins_on_replica() || !plan.outdated.is_empty() || self.session.minds_sequences(plan)
+        self.begins_on_replica()
+            || !plan.outdated.is_empty()
+            || plan.effects.has(Effects::STATEMENTS)
+            || self.session.minds_sequences(plan)
     }
 
     /// What the server that was lent must be asked or told before the batch; an error is what came of a refusal.
@@ -20,7 +28,37 @@ impl Client {
         if self.session.minds_sequences(plan) {
             self.mind_sequences(plan).await;
         }
+        if plan.effects.has(Effects::STATEMENTS) {
+            self.show_statements().await;
+        }
         Ok(())
+    }
+
+    /// A client that asks what it has prepared is to find just that, as it named it.
+    async fn show_statements(&mut self) {
+        let timeout = self.limits().cancel_timeout;
+        let Attachment::Lent(held) = &mut self.attachment else { return };
+        let server: &mut Server = &mut held.lease;
+        let (quiet, status) = (server.replies.is_quiet(), server.replies.status());
+        if !quiet || status == TransactionStatus::Failed || server.carried.has_clients_names() {
+            return;
+        }
+        let (begin, end) = match status {
+            TransactionStatus::Idle => ("BEGIN ISOLATION LEVEL READ COMMITTED", "ROLLBACK"),
+            _ => ("SAVEPOINT howdah", "ROLLBACK TO howdah; RELEASE howdah"),
+        };
+        // Should the server be lost meanwhile, so is the batch.
+        if server.run_own(&format!("{begin}; SET LOCAL lock_timeout = '1s'"), timeout).await.is_err() {
+            return;
+        }
+        let Messages { out, expected } = self.session.name_statements(&mut server.carried);
+        let Ok(refused) = server.send_own(&out, expected, timeout).await else { return };
+        for note in refused {
+            if let Note::SuppliedAs(name) = note {
+                server.carried.refuses(name);
+            }
+        }
+        let _ = server.run_own(end, timeout).await;
     }
 
     /// Asks the server what the outdated statements of the batch would give there, where it has not prepared them.
@@ -47,10 +85,18 @@ impl Client {
         // What it did there before it wrote elsewhere, or others did, is not the last that it did.
         let others = self.wrote_on != Some(held.lease.id);
         let replies = &held.lease.replies;
-        let quiet = replies.is_empty() && !replies.copying_in() && !replies.is_unsynced();
-        if others && held.changed.is_none() && quiet && replies.status() != TransactionStatus::Failed {
+        if others && held.changed.is_none() && replies.is_quiet() && replies.status() != TransactionStatus::Failed {
             // Should it fail, the connection is lost, and the batch with it.
             let _ = held.lease.run_own("DISCARD SEQUENCES", timeout).await;
         }
+    }
+}
+
+/// A server that is to go back drops the client's statements that it has by the client's names.
+pub(super) async fn hide_statements(session: &Session, server: &mut Server, timeout: Duration) {
+    if server.broken().is_none() && server.replies.is_quiet() {
+        let Messages { out, expected } = session.unname_statements(&mut server.carried);
+        // Closing is never refused; a server that is lost keeps nothing.
+        let _ = server.send_own(&out, expected, timeout).await;
     }
 }

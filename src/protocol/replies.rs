@@ -161,10 +161,16 @@ impl<N> Replies<N> {
         self.copying_in
     }
 
+    /// Whether the server owes nothing and waits for no more of what was begun: a statement of another's may come next.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.is_empty() && !self.copying_in && self.sync == Sync::Done
+    }
+
     /// Whether the server is idle outside any transaction, owes nothing and expects nothing.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.is_empty() && self.status == TransactionStatus::Idle && !self.copying_in && self.sync == Sync::Done
+        self.is_quiet() && self.status == TransactionStatus::Idle
     }
 
     /// Takes note of a message that is on its way to the server.

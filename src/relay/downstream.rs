@@ -158,7 +158,8 @@ impl Relay<'_> {
         let outdated = fields.code == Some(SqlState::FEATURE_NOT_SUPPORTED)
             && fields.routine == Routine::RevalidateCachedQuery.as_str().as_bytes();
         self.error = fields.code.filter(|_| !outdated);
-        if let (true, Some(Note::Bound(statement))) = (outdated, &failure.failed) {
+        let renewable = outdated && !carried.has_clients_names();
+        if let (true, Some(Note::Bound(statement))) = (renewable, &failure.failed) {
             let statement = Arc::clone(statement);
             self.session.outdated(&statement);
             let batch = Batch { buffer: self.client.bytes(), frames: self.frames };

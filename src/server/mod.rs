@@ -114,8 +114,13 @@ impl Server {
     }
 
     /// Whether it may go back to its pool: it owes nothing, is outside any transaction, has sent nothing
-    /// that was not read, and nothing went wrong.
+    /// that was not read, has no client's names for statements, and nothing went wrong.
     pub fn is_clean(&self) -> bool {
-        self.broken.is_none() && self.replies.is_clean() && self.wire.bytes().is_empty() && !self.wire.in_message()
+        let is_ours = !self.carried.has_clients_names();
+        is_ours
+            && self.broken.is_none()
+            && self.replies.is_clean()
+            && self.wire.bytes().is_empty()
+            && !self.wire.in_message()
     }
 }

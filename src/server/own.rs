@@ -14,7 +14,7 @@ use crate::protocol::frame::{Frame, Incomplete, Next};
 use crate::protocol::frontend::{self, Object};
 use crate::protocol::replies::{Event, Kind, Whose};
 use crate::protocol::tag::{backend as tag, frontend as sent};
-use crate::session::{parameter, parameters};
+use crate::session::{Note, parameter, parameters};
 
 /// Why Howdah's own statement did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,15 @@ struct Answer {
     shape: u64,
     /// The body of an `ErrorResponse`.
     refused: Option<BytesMut>,
+    /// The notes of the messages that were refused.
+    failed: Vec<Note>,
+}
+
+impl Answer {
+    /// Itself, if nothing was refused.
+    fn accepted(mut self) -> Result<Self, OwnError> {
+        self.refused.take().map_or(Ok(self), |body| Err(OwnError::Refused(body)))
+    }
 }
 
 impl Server {
@@ -50,7 +59,7 @@ impl Server {
         let mut out = BytesMut::new();
         frontend::put_query(&mut out, sql.as_bytes());
         self.replies.expect(Kind::Query, Whose::Ours, None);
-        self.limited(&out, timeout).await.map(|answer| answer.rows)
+        self.limited(&out, timeout).await?.accepted().map(|answer| answer.rows)
     }
 
     /// What the result of a statement with this text and these parameter types (as in a Parse) would look like: its
@@ -63,7 +72,21 @@ impl Server {
         for kind in [Kind::Parse, Kind::Describe, Kind::Sync] {
             self.replies.expect(kind, Whose::Ours, None);
         }
-        self.limited(&out, timeout).await.map(|answer| answer.shape)
+        self.limited(&out, timeout).await?.accepted().map(|answer| answer.shape)
+    }
+
+    /// Sends these messages, the last of which ends with a `ReadyForQuery`, and gives the notes of those that were refused.
+    /// Otherwise as [`Self::run_own`].
+    pub async fn send_own(
+        &mut self,
+        out: &[u8],
+        expected: Vec<(Kind, Option<Note>)>,
+        timeout: Duration,
+    ) -> Result<Vec<Note>, OwnError> {
+        for (kind, note) in expected {
+            self.replies.expect(kind, Whose::Ours, note);
+        }
+        self.limited(out, timeout).await.map(|answer| answer.failed)
     }
 
     async fn limited(&mut self, out: &[u8], timeout: Duration) -> Result<Answer, OwnError> {
@@ -90,7 +113,7 @@ impl Server {
                 Next::Frame(frame) => self.own_reply(frame, &mut answer)?,
             }
         }
-        answer.refused.take().map_or(Ok(answer), |body| Err(OwnError::Refused(body)))
+        Ok(answer)
     }
 }
 
@@ -108,7 +131,10 @@ impl Server {
             (_, tag::DATA_ROW) => answer.rows.push(row(body)),
             (_, tag::ROW_DESCRIPTION | tag::NO_DATA) => answer.shape = columns::shape(frame.tag, body),
             (_, tag::ERROR_RESPONSE) if ErrorFields::parse(body).is_fatal() => return Err(OwnError::Lost),
-            (_, tag::ERROR_RESPONSE) => answer.refused = Some(BytesMut::from(body)),
+            (Event::Failed(failure), _) => {
+                answer.refused = Some(BytesMut::from(body));
+                answer.failed.extend(failure.failed);
+            }
             _ => {}
         }
         self.wire.done();

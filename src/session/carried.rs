@@ -23,6 +23,15 @@ pub enum Reported {
     Later,
 }
 
+/// By which names a server knows named statements.
+#[derive(Debug)]
+enum Named {
+    /// By those of Howdah, whoever has prepared them.
+    ByHowdah(LruCache<u64, Arc<Statement>>),
+    /// By those of the client that it is lent to. It has them all but these, which it has refused.
+    ByClient(Vec<Box<[u8]>>),
+}
+
 /// Settings and prepared statements on one server.
 #[derive(Debug)]
 pub struct Carried {
@@ -35,7 +44,7 @@ pub struct Carried {
     /// Whether `parameters` are those of `settings`.
     pub reported: Reported,
     /// Named statements, the most recently used first. Holding them keeps their registry entries alive.
-    statements: LruCache<u64, Arc<Statement>>,
+    statements: Named,
     /// Most named statements.
     capacity: usize,
     /// Which text its unnamed statement has.
@@ -50,19 +59,18 @@ pub struct Carried {
 
 /// The named statements of a server.
 #[derive(Debug)]
-pub struct Kept(LruCache<u64, Arc<Statement>>);
+pub struct Kept(Named);
 
 impl Carried {
     /// A new server's, which keeps at most `capacity` statements.
     #[must_use]
     pub fn new(parameters: Arc<Parameters>, capacity: usize) -> Self {
-        // Unbounded as a table, so that it grows with use and never forgets on its own: `remember` bounds it.
         Self {
             startup: Settings::none(),
             settings: Settings::none(),
             parameters,
             reported: Reported::Now,
-            statements: LruCache::unbounded(),
+            statements: Named::none(),
             capacity,
             unnamed: None,
             last_client: None,
@@ -77,38 +85,65 @@ impl Carried {
         Ledger::new(Arc::clone(&self.startup), Arc::clone(&self.settings))
     }
 
-    /// Whether statement `id` is there; it counts as used.
+    /// Whether statement `id` is there under Howdah's name; it counts as used.
     pub fn has(&mut self, id: u64) -> bool {
-        self.statements.get(&id).is_some()
+        match &mut self.statements {
+            Named::ByHowdah(statements) => statements.get(&id).is_some(),
+            Named::ByClient(_) => false,
+        }
     }
 
     /// Takes note that `statement` will be there; gives the one that must be closed to make room.
     pub fn remember(&mut self, statement: &Arc<Statement>) -> Option<Arc<Statement>> {
-        self.statements.put(statement.id, Arc::clone(statement));
-        if self.statements.len() <= self.capacity.max(1) {
-            return None;
+        match &mut self.statements {
+            Named::ByHowdah(statements) => {
+                statements.put(statement.id, Arc::clone(statement));
+                let is_full = statements.len() > self.capacity.max(1);
+                if is_full { statements.pop_lru().map(|(_, old)| old) } else { None }
+            }
+            Named::ByClient(_) => None,
         }
-        self.statements.pop_lru().map(|(_, old)| old)
     }
 
     /// Takes note that `statement` is still there: it was to be closed, and was not.
     pub fn restore(&mut self, statement: Arc<Statement>) {
-        self.statements.put(statement.id, statement);
+        if let Named::ByHowdah(statements) = &mut self.statements {
+            statements.put(statement.id, statement);
+        }
     }
 
-    /// Takes note that statement `id` is not there; gives it if it was held to be.
+    /// Takes note that statement `id` is not there under Howdah's name; gives it if it was held to be.
     pub fn forget(&mut self, id: u64) -> Option<Arc<Statement>> {
-        self.statements.pop(&id)
+        match &mut self.statements {
+            Named::ByHowdah(statements) => statements.pop(&id),
+            Named::ByClient(_) => None,
+        }
+    }
+
+    /// Takes note that the server will be asked for the client's statement `name`; says whether it has refused it so far.
+    pub fn asks_for(&mut self, name: &[u8]) -> bool {
+        let Named::ByClient(refused) = &mut self.statements else { return false };
+        let before = refused.len();
+        refused.retain(|known| **known != *name);
+        refused.len() < before
+    }
+
+    /// Takes note that the server has refused the client's statement `name`, which it was asked for.
+    pub fn refuses(&mut self, name: Box<[u8]>) {
+        if let Named::ByClient(refused) = &mut self.statements {
+            refused.push(name);
+        }
     }
 
     /// Takes note that no named statement is there.
     pub fn forget_all(&mut self) {
-        self.statements.clear();
+        self.statements = Named::none();
     }
 
     /// Takes note that no named statement is there; gives what was, should it turn out otherwise.
     pub fn take_all(&mut self) -> Kept {
-        Kept(std::mem::replace(&mut self.statements, LruCache::unbounded()))
+        let none = if self.has_clients_names() { Named::ByClient(Vec::new()) } else { Named::none() };
+        Kept(std::mem::replace(&mut self.statements, none))
     }
 
     /// What was taken by [`Self::take_all`] is still there.
@@ -116,14 +151,39 @@ impl Carried {
         self.statements = kept.0;
     }
 
-    /// The names of the statements that are there.
+    /// The names of the statements that are there, where they are Howdah's.
     pub fn server_names(&self) -> impl Iterator<Item = &str> {
-        self.statements.iter().map(|(_, statement)| &*statement.server_name)
+        let statements = match &self.statements {
+            Named::ByHowdah(statements) => Some(statements),
+            Named::ByClient(_) => None,
+        };
+        statements.into_iter().flatten().map(|(_, statement)| &*statement.server_name)
     }
 
-    /// How many named statements are there.
+    /// How many named statements are there under Howdah's names.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.statements.len()
+        match &self.statements {
+            Named::ByHowdah(statements) => statements.len(),
+            Named::ByClient(_) => 0,
+        }
+    }
+
+    /// Takes note that its client's statements, and none else, are there under the client's names.
+    pub fn take_clients_names(&mut self) {
+        self.statements = Named::ByClient(Vec::new());
+    }
+
+    /// Whether its client's statements are there under the client's names, so that messages about them are relayed as they are.
+    #[must_use]
+    pub const fn has_clients_names(&self) -> bool {
+        matches!(self.statements, Named::ByClient(_))
+    }
+}
+
+impl Named {
+    /// No statements. Unbounded as a table, so that it grows with use and never forgets on its own: `remember` bounds it.
+    fn none() -> Self {
+        Self::ByHowdah(LruCache::unbounded())
     }
 }

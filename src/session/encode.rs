@@ -43,6 +43,11 @@ impl Upstream<'_> {
         self.out.relay(frame.start..frame.end());
     }
 
+    /// Whether the server has the client's statements by the names that the client uses.
+    fn has_clients_names(&self) -> bool {
+        self.carried.has_clients_names()
+    }
+
     /// Makes sure that the server has `statement`, by a Parse of ours if need be.
     fn supply(&mut self, statement: &Arc<Statement>) {
         if self.carried.has(statement.id) {
@@ -52,6 +57,14 @@ impl Upstream<'_> {
         self.out.make(|out| frontend::put_parse(out, name.as_bytes(), &statement.text, statement.parameter_types()));
         self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::Supplied(statement.id)));
         self.remember(statement);
+    }
+
+    /// The same where the server knows it by the client's `name`: it has it, unless it has refused it before.
+    fn supply_as(&mut self, name: &[u8], statement: &Statement) {
+        if self.carried.asks_for(name) {
+            self.out.make(|out| frontend::put_parse(out, name, &statement.text, &statement.types));
+            self.replies.expect(Kind::Parse, Whose::Ours, Some(Note::SuppliedAs(name.into())));
+        }
     }
 
     /// Puts the servers' names of `renamed`, which the server will have, in the place of the client's in `text`.
@@ -189,7 +202,7 @@ impl Session {
         if let Some(report) = refused {
             return self.refuse_instead(frame, report, up);
         }
-        let renamed = self.renamed(statements);
+        let renamed = self.renamed(statements, up);
         if renamed.is_empty() {
             up.relay(frame);
         } else {
@@ -204,7 +217,10 @@ impl Session {
     }
 
     /// The statements that EXECUTE and DEALLOCATE name and that Howdah has renamed, and where they are named.
-    fn renamed(&self, statements: &[Parsed]) -> Vec<Renamed> {
+    fn renamed(&self, statements: &[Parsed], up: &Upstream<'_>) -> Vec<Renamed> {
+        if up.has_clients_names() {
+            return Vec::new();
+        }
         let named = statements.iter().filter_map(|parsed| match &parsed.command {
             Command::Execute { name, at } | Command::Deallocate { name, at } => Some((name, at)),
             _ => None,
@@ -218,6 +234,18 @@ impl Session {
         let name = Parse::open(body).map(|parse| parse.name).unwrap_or_default();
         if name.is_empty() {
             self.encode_parse_unnamed(frame, statement, up);
+            return;
+        }
+        if up.has_clients_names() {
+            up.relay(frame);
+            let is_new = !self.statements.contains_key(name);
+            let note = is_new.then(|| Note::Parsed { name: name.into(), sent: None });
+            if is_new {
+                self.statements.insert(name.into(), Arc::clone(statement));
+                // Whatever had this name before is not what the server lacks.
+                let _ = up.carried.asks_for(name);
+            }
+            up.expect(Kind::Parse, note);
             return;
         }
         if self.statements.contains_key(name) {
@@ -248,7 +276,7 @@ impl Session {
     }
 
     fn encode_parse_unnamed(&mut self, frame: Frame, statement: &Arc<Statement>, up: &mut Upstream<'_>) {
-        let renamed = self.renamed(statement.parsed.as_slice());
+        let renamed = self.renamed(statement.parsed.as_slice(), up);
         if renamed.is_empty() {
             up.relay(frame);
         } else {
@@ -270,6 +298,10 @@ impl Session {
         match &statement {
             Some(statement) if bind.statement.is_empty() => {
                 up.supply_unnamed(statement);
+                up.relay(frame);
+            }
+            Some(statement) if up.has_clients_names() => {
+                up.supply_as(bind.statement, statement);
                 up.relay(frame);
             }
             Some(statement) if statement.has_changed() && !up.carried.has(statement.id) => {
@@ -321,6 +353,11 @@ impl Session {
                 up.relay(frame);
                 None
             }
+            Some((name, statement)) if up.has_clients_names() => {
+                up.supply_as(name, &statement);
+                up.relay(frame);
+                Some(Note::Bound(statement))
+            }
             Some((_, statement)) => {
                 up.supply(&statement);
                 let name = &statement.server_name;
@@ -358,6 +395,11 @@ impl Session {
             }
             return;
         };
+        if up.has_clients_names() {
+            up.relay(frame);
+            up.expect(Kind::Close, Some(Note::Closed { name: name.into(), statement }));
+            return;
+        }
         // The text stays on the server for whoever prepares it next.
         up.expect(Kind::Answered(answer::CLOSE_COMPLETE), Some(Note::Closed { name: name.into(), statement }));
     }

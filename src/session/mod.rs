@@ -18,6 +18,7 @@ mod effects;
 pub mod encode;
 pub mod listens;
 mod lone;
+pub mod named;
 mod observe;
 pub mod parameters;
 pub mod pins;
@@ -85,6 +86,8 @@ pub enum Note {
     },
     /// A Parse of ours that gives the server a statement that the client believes is there.
     Supplied(u64),
+    /// The same under the client's name.
+    SuppliedAs(Box<[u8]>),
     /// The same for the unnamed statement; undone by what the server had before.
     SuppliedUnnamed(Option<u64>),
     /// The client's Close of a named statement.

@@ -274,7 +274,7 @@ impl Session {
             tag::PARSE => {
                 let Ok(parse) = Parse::open(body) else { return (Step::Pass, Known::Unknown) };
                 let statement = self.make_statement(parse, outlook);
-                let known = Known::Analysis(statement.analysis(outlook), statement.hint.clone());
+                let known = Known::of(&statement, parse.name, outlook);
                 return (Step::Parse(statement), known);
             }
             tag::BIND => match Bind::open(body) {
@@ -299,8 +299,7 @@ impl Session {
             return Known::Nothing;
         }
         let statement = if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) };
-        statement
-            .map_or(Known::Unknown, |statement| Known::Analysis(statement.analysis(outlook), statement.hint.clone()))
+        statement.map_or(Known::Unknown, |statement| Known::of(statement, name, outlook))
     }
 
     fn make_statement(&self, parse: Parse<'_>, outlook: &Outlook<'_>) -> Arc<Statement> {
@@ -467,6 +466,17 @@ enum Known {
     Nothing,
     Unknown,
     Analysis(Analysis, Option<Arc<Hint>>),
+}
+
+impl Known {
+    fn of(statement: &Statement, name: &[u8], outlook: &Outlook<'_>) -> Self {
+        let mut analysis = statement.analysis(outlook);
+        if !name.is_empty() && statement.names_another() {
+            // Its text cannot be the client's own, because the server's is shared; so the names must be.
+            analysis.effects = analysis.effects.with(Effects::STATEMENTS);
+        }
+        Self::Analysis(analysis, statement.hint.clone())
+    }
 }
 
 pub(super) fn text_of(frame: Frame, body: &[u8]) -> Option<&[u8]> {

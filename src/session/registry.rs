@@ -13,7 +13,7 @@ use foldhash::fast::FixedState;
 use super::scope::Outlook;
 use super::settings::Sets;
 use crate::protocol::frontend::Parse;
-use crate::sql::command::{self, Parsed};
+use crate::sql::command::{self, Command, Parsed};
 use crate::sql::hint::{self, Hint};
 use crate::sql::{Analysis, Effects};
 
@@ -109,6 +109,12 @@ impl Statement {
     /// Whether the session must know when it runs.
     pub fn concerns_session(&self) -> bool {
         self.parsed.is_some() || self.analysis.effects.concern_session()
+    }
+
+    /// Whether it runs or drops a statement that it names (`EXECUTE`, `DEALLOCATE`).
+    pub fn names_another(&self) -> bool {
+        let command = self.parsed.as_ref().map(|parsed| &parsed.command);
+        matches!(command, Some(Command::Execute { .. } | Command::Deallocate { .. }))
     }
 
     /// Whether some server has accepted it.

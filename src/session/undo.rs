@@ -117,6 +117,7 @@ impl Session {
             }
             Note::SuppliedUnnamed(held) => carried.unnamed = held.filter(|_| fate == Fate::Skipped),
             Note::Supplied(id) => drop(carried.forget(id)),
+            Note::SuppliedAs(name) => carried.refuses(name),
             Note::Closed { name, statement } => {
                 self.statements.insert(name, statement);
             }

@@ -79,6 +79,9 @@ pub(super) fn of_token(text: &[u8], token: &Token, next: Option<&Token>) -> Effe
     if CLOCKS.iter().any(|word| token.is_word(text, word)) {
         return Effects::NOW;
     }
+    if token.is_name(text, "pg_prepared_statements") || token.is_name(text, "pg_prepared_statement") {
+        return Effects::STATEMENTS;
+    }
     let Some(next) = next else { return Effects::default() };
     if next.is_mark(text, "(")
         && let Some((_, effect)) = CALLS.iter().find(|(name, _)| token.is_name(text, name))
@@ -177,6 +180,8 @@ mod tests {
             ("select 1; listen a", Effects::COMMANDS.with(Effects::LISTEN)),
             ("unlisten a", Effects::COMMANDS),
             ("select * from pg_listening_channels()", Effects::CHANNELS),
+            ("select name from pg_catalog.pg_prepared_statements", Effects::STATEMENTS),
+            ("select 'pg_prepared_statements'", none),
             ("explain select set_config('a','b',false)", Effects::SET_CONFIG_OPAQUE),
             ("prepare p as select set_config('a','b',false)", Effects::COMMANDS.with(Effects::SET_CONFIG_OPAQUE)),
             ("create view v as select set_config('a','b',false)", Effects::DDL),

@@ -112,6 +112,8 @@ impl Effects {
     /// May move a sequence, and so change what `currval` and `lastval` say: `nextval`, `setval`, or a write to a relation
     /// with a column that takes its values from one.
     pub const MOVES_SEQUENCE: Self = Self(1 << 15);
+    /// Asks which statements the session has prepared (`pg_prepared_statements`).
+    pub const STATEMENTS: Self = Self(1 << 16);
 
     /// Both sets together.
     #[must_use]
@@ -128,7 +130,7 @@ impl Effects {
     /// Whether the session must know of any of it.
     #[must_use]
     pub const fn concern_session(self) -> bool {
-        self.without(Self::NOW.with(Self::MOVES_SEQUENCE)).0 != 0
+        self.without(Self::NOW.with(Self::MOVES_SEQUENCE).with(Self::STATEMENTS)).0 != 0
     }
 
     /// This set but for what is in `other`.

@@ -70,7 +70,7 @@ const ERRORS: [&str; 7] = [
 ];
 
 /// What a session keeps.
-const STATE: [&str; 40] = [
+const STATE: [&str; 41] = [
     "PREPARE q AS SELECT 1",
     "EXECUTE q",
     "DEALLOCATE q",
@@ -108,6 +108,7 @@ const STATE: [&str; 40] = [
     "SELECT pg_notify('ear', 'more')",
     "SELECT * FROM pg_listening_channels()",
     "SELECT count(*) FROM pg_prepared_statements WHERE from_sql",
+    "SELECT name, statement, parameter_types FROM pg_prepared_statements ORDER BY name",
     "SET ROLE oracle_other",
     "RESET ROLE",
     "RESET ALL",
