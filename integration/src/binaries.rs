@@ -52,6 +52,15 @@ pub fn server_program(name: &str) -> Command {
     command
 }
 
+/// The library that gives a program another clock (libfaketime).
+pub fn faketime() -> PathBuf {
+    let roots = ["/usr/lib", "/usr/lib64"].map(PathBuf::from);
+    let below =
+        roots.iter().filter_map(|root| std::fs::read_dir(root).ok()).flatten().flatten().map(|entry| entry.path());
+    let mut found = roots.iter().cloned().chain(below).map(|place| place.join("faketime/libfaketime.so.1"));
+    found.find(|library| library.exists()).expect("libfaketime is installed (scripts/setup test)")
+}
+
 /// A client program (`psql`, `pgbench`), run as ourselves, from the same release.
 pub fn client_program(name: &str) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(directory().join(name));

@@ -41,7 +41,19 @@ impl Node {
 
     /// Starts it, and waits until it accepts connections.
     pub async fn start(&self) {
-        self.spawn();
+        self.start_in(&[]).await;
+    }
+
+    /// The same with a clock that is so many seconds ahead of ours, or behind it.
+    pub async fn start_ahead(&self, seconds: i32) {
+        let library = binaries::faketime().display().to_string();
+        let offset = format!("{seconds:+}s");
+        // Time-outs are measured with the other clock, which is everybody's.
+        self.start_in(&[("LD_PRELOAD", &library), ("FAKETIME", &offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]).await;
+    }
+
+    async fn start_in(&self, environment: &[(&str, &str)]) {
+        self.spawn(environment);
         eventually(&format!("{} accepts connections", self.name), Duration::from_secs(30), async || {
             assert!(self.is_running(), "{} ended:\n{}", self.name, self.log());
             Login::superuser(self.port).connect().await.is_ok()
@@ -49,12 +61,13 @@ impl Node {
         .await;
     }
 
-    fn spawn(&self) {
+    fn spawn(&self, environment: &[(&str, &str)]) {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).expect("log file opens");
         let mut command = binaries::server_program("postgres");
         command
             .arg("-D")
             .arg(&self.data)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("file handle"))
             .stderr(log)

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation is how a test fails")]
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use howdah_integration::node::{Node, Shutdown};
 use howdah_integration::session::{Login, eventually, rows};
@@ -21,6 +21,7 @@ fn main() -> std::process::ExitCode {
         &[("clusters.main.monitor.interval", "500ms"), ("routing.max_lag", "1s"), ("routing.consistency", "eventual")],
         howdah_integration::checks![
             lagging_replica_gets_no_reads,
+            lag_is_told_by_nobodys_clock,
             all_replicas_gone_and_back,
             replica_restarts_under_open_connections,
             roles_do_not_depend_on_order,
@@ -54,17 +55,21 @@ async fn lagging_replica_gets_no_reads(env: &Env) {
     env.cluster.caught_up(env.cluster.primary()).await;
     let [lagging, other] = env.cluster.replicas() else { panic!("two replicas") };
     gets_reads(env, &client, lagging).await;
+    lag_is_noticed(env, &client, lagging, other).await;
+}
 
+/// `lagging` is paused and gets no reads, `other` does; then both.
+async fn lag_is_noticed(env: &Env, client: &Client, lagging: &Node, other: &Node) {
     lagging.pause_replay().await;
     // Written for longer than max_lag and two looks, so that the lag is more than allowed and known.
     let end = Instant::now() + Duration::from_millis(3500);
     while Instant::now() < end {
-        rows(&client, "INSERT INTO lag_probe VALUES (1)").await.unwrap();
+        rows(client, "INSERT INTO lag_probe VALUES (1)").await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     env.cluster.forget_calls().await;
     for _ in 0..200 {
-        read(&client).await;
+        read(client).await;
     }
     let calls = env.cluster.calls(READ).await;
     assert_eq!(lagging.calls(READ).await, 0, "a lagging replica gets no reads: {calls}");
@@ -72,7 +77,41 @@ async fn lagging_replica_gets_no_reads(env: &Env) {
 
     lagging.resume_replay().await;
     env.cluster.caught_up(env.cluster.primary()).await;
-    gets_reads(env, &client, lagging).await;
+    gets_reads(env, client, lagging).await;
+}
+
+async fn lag_is_told_by_nobodys_clock(env: &Env) {
+    let client = env.app().connect().await.unwrap();
+    rows(&client, "CREATE TABLE IF NOT EXISTS lag_probe (n int)").await.unwrap();
+    let [behind, ahead] = env.cluster.replicas() else { panic!("two replicas") };
+    for (node, seconds) in [(behind, -3600), (ahead, 3600)] {
+        node.stop(Shutdown::Fast).await;
+        node.start_ahead(seconds).await;
+        let sql = format!("SELECT abs(extract(epoch FROM clock_timestamp()) - {} - {seconds}) < 60", epoch());
+        assert_eq!(node.scalar(&sql).await, "t", "{} has another clock", node.name);
+    }
+    env.cluster.streaming(env.cluster.primary(), 2).await;
+    env.cluster.caught_up(env.cluster.primary()).await;
+    gets_reads(env, &client, behind).await;
+    gets_reads(env, &client, ahead).await;
+
+    // Nothing is committed for longer than max_lag.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    gets_reads(env, &client, behind).await;
+    gets_reads(env, &client, ahead).await;
+    lag_is_noticed(env, &client, behind, ahead).await;
+    lag_is_noticed(env, &client, ahead, behind).await;
+
+    for node in [behind, ahead] {
+        node.stop(Shutdown::Fast).await;
+        node.start().await;
+    }
+    env.cluster.streaming(env.cluster.primary(), 2).await;
+}
+
+/// Seconds since 1970.
+fn epoch() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
 async fn all_replicas_gone_and_back(env: &Env) {

@@ -456,3 +456,38 @@ fn what_is_ignored_pins_nothing_and_leaves_a_mark() {
     pair.session.forget_pins();
     assert!(pair.session.pins().is_untouched());
 }
+
+#[test]
+fn a_server_with_the_clients_names_sees_messages_as_they_are() {
+    let mut pair = Pair::new();
+    for (name, text) in [("s", "SELECT 1"), ("t", "SELECT 2, 2")] {
+        pair.send(&[parse(name, text), sync()].concat()).unwrap_err();
+        pair.hear("1Z", b'I', b"");
+    }
+    let messages = pair.session.name_statements(&mut pair.carried);
+    let text = String::from_utf8_lossy(&messages.out).replace('\0', ".");
+    assert_eq!(text.matches("Showdah_").count(), 2, "others' and Howdah's names go: {text}");
+    assert!(text.contains("s.SELECT 1.") && text.contains("t.SELECT 2, 2."), "{text}");
+    let whole = |messages: &[Vec<u8>]| String::from_utf8_lossy(&messages.concat()).replace('\0', ".");
+    for (batch, answers) in [
+        (vec![bind("s"), bind("t"), sync()], "22Z"),
+        (vec![parse("u", "SELECT 3, 3, 3"), sync()], "1Z"),
+        (vec![bind("u"), sync()], "2Z"),
+    ] {
+        assert_eq!(pair.send(&batch.concat()).unwrap_err(), whole(&batch));
+        pair.hear(answers, b'I', b"");
+    }
+    // What the server could not parse is tried again when it is used.
+    pair.carried.refuses(b"t".as_slice().into());
+    let sent = pair.send(&[bind("t"), sync()].concat()).unwrap_err();
+    assert!(sent.starts_with('P') && sent.contains("t.SELECT 2, 2."), "{sent}");
+    pair.hear("EZ", b'I', b"");
+    assert!(pair.send(&[bind("t"), sync()].concat()).unwrap_err().starts_with('P'));
+    pair.hear("12Z", b'I', b"");
+    assert!(pair.send(&[bind("t"), sync()].concat()).unwrap_err().starts_with('B'));
+    pair.hear("2Z", b'I', b"");
+    let messages = pair.session.unname_statements(&mut pair.carried);
+    assert_eq!(messages.expected.len(), 4, "three statements and a Sync");
+    assert!(!pair.carried.has_clients_names() && pair.carried.count() == 0);
+    assert!(pair.send(&[bind("s"), sync()].concat()).unwrap_err().starts_with('P'));
+}

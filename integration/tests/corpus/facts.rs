@@ -7,6 +7,7 @@ use howdah::sql::Analysis;
 use howdah::sql::catalog::{self, Catalog};
 use howdah::sql::classify::{self, Classifier};
 use howdah::sql::hidden::{self, Hidden};
+use howdah::sql::reach::Reach;
 use howdah::sql::scan::Scanner;
 use howdah_integration::node::Node;
 use howdah_integration::session::{Login, Rows, rows};
@@ -55,7 +56,11 @@ impl Facts {
             self.loads += 1;
             known.load(self.loads).await;
         }
-        let analysis = self.classifier.analyse(text, &known.catalog);
+        let mut analysis = self.classifier.analyse(text, &known.catalog);
+        if known.is_stale {
+            // As Howdah has it while definitions change.
+            analysis.reach = Reach::EVERYTHING;
+        }
         (analysis, classify::culprit(text, &known.catalog))
     }
 
@@ -102,9 +107,9 @@ fn pairs(rows: Rows) -> Vec<[String; 2]> {
     rows.into_iter().filter_map(pair).collect()
 }
 
-/// Whether the class of `text` depends on what the database contains.
+/// Whether the class of `text`, or what it reaches, depends on what the database contains.
 fn goes_by_catalog(text: &[u8]) -> bool {
     let first = Scanner::new(text).find(|token| !token.is_mark(text, "("));
-    let words = ["select", "with", "values", "table", "explain", "copy"];
+    let words = ["select", "with", "values", "table", "explain", "copy", "insert", "update", "delete", "merge"];
     first.is_some_and(|first| words.iter().any(|word| first.is_word(text, word)))
 }

@@ -84,6 +84,9 @@ pub(crate) struct Ledger {
     /// Reads that a standby refused or that changed something, and reads with other results.
     misroutes: u64,
     differences: u64,
+    /// Statements whose reach is known, and those that touched a relation beyond it.
+    narrow: u64,
+    beyond: u64,
     unstable: BTreeMap<String, u64>,
     kept: BTreeMap<String, (u64, String)>,
 }
@@ -116,6 +119,8 @@ impl Ledger {
             unseen: BTreeMap::new(),
             misroutes: 0,
             differences: 0,
+            narrow: 0,
+            beyond: 0,
             unstable: BTreeMap::new(),
             kept: BTreeMap::new(),
         }
@@ -162,6 +167,15 @@ impl Ledger {
         }
     }
 
+    /// A statement whose reach is known has run; it touched a relation that it was not held to reach.
+    pub(crate) fn reached(&mut self, text: &[u8], beyond: Option<&str>) {
+        self.narrow += 1;
+        if let Some(relation) = beyond {
+            self.beyond += 1;
+            eprintln!("BEYOND ({}), {relation}: {:.300}", self.name, String::from_utf8_lossy(text));
+        }
+    }
+
     fn offload(&self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "counts of statements are small")]
         let share = self.offloaded as f64 * 100.0 / self.accepted.max(1) as f64;
@@ -174,6 +188,7 @@ impl Ledger {
         is_complete
             && self.misroutes == 0
             && self.differences == 0
+            && self.beyond == 0
             && self.promised.is_none_or(|share| self.offload() >= share)
     }
 
@@ -236,6 +251,10 @@ pub(crate) fn table(ledgers: &[Ledger]) -> String {
     for ledger in ledgers {
         let count = |(why, _)| ledger.unseen.get(&why).copied().unwrap_or_default().to_string();
         let _ = writeln!(text, "| {} | {} |", ledger.name, Why::ALL.map(count).join(" | "));
+    }
+    for ledger in ledgers {
+        let Ledger { name, narrow, beyond, .. } = ledger;
+        let _ = writeln!(text, "{name}: of {narrow} statements whose reach is known, {beyond} went beyond it");
     }
     for ledger in ledgers.iter().filter(|ledger| ledger.parsed > 0) {
         let _ = writeln!(text, "{}: {} Parse messages are not in it", ledger.name, ledger.parsed);

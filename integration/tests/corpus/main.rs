@@ -15,6 +15,7 @@ mod facts;
 mod ledger;
 mod sources;
 mod tap;
+mod touched;
 mod twin;
 
 use std::process::ExitCode;

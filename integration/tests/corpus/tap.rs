@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use howdah::sql::reach::Reach;
 use howdah::sql::scan::{Scanner, Token};
 use howdah::sql::{Class, Effects};
 use howdah_integration::TestCluster;
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::facts::Facts;
 use crate::ledger::{Entry, Ledger, Place, Verdict, Why};
+use crate::touched::{Touch, Touched};
 use crate::twin::{Answer, State, Twin};
 
 /// Listens for clients of the primary until it is dropped.
@@ -240,11 +242,12 @@ impl Session {
             changed: None,
             said: String::new(),
         };
-        if before == b'E' || !(is_read || is_select) {
-            self.server.send(message).await?;
-            self.answer(Pass::All).await?;
-        } else {
-            self.read(message, &mut entry).await?;
+        let reach = if self.has_ddl { Reach::EVERYTHING } else { analysis.reach };
+        match before {
+            b'E' => self.pass(message).await?,
+            _ if is_read || is_select => self.read(message, &mut entry, reach).await?,
+            _ if reach.is_everything() => self.pass(message).await?,
+            _ => self.write(message, text, reach).await?,
         }
         if analysis.effects.has(Effects::DDL) {
             self.has_ddl = true;
@@ -259,19 +262,52 @@ impl Session {
         Ok(())
     }
 
+    /// Runs it as it comes.
+    async fn pass(&mut self, message: &Message) -> io::Result<()> {
+        self.server.send(message).await?;
+        self.answer(Pass::All).await.map(drop)
+    }
+
+    /// Runs a write of which is known what it may change, in a transaction of our own if it has none, and looks at what it has changed.
+    async fn write(&mut self, message: &Message, text: &[u8], reach: Reach) -> io::Result<()> {
+        let alone = self.status == b'I';
+        let begin = if alone { "BEGIN;" } else { "" };
+        let before = Touched::of(&self.ask(&format!("{begin}{}", Touched::QUERY)).await?);
+        self.server.send(message).await?;
+        let messages = self.answer(Pass::Answer).await?;
+        let mut ready = messages.last().cloned().unwrap_or_else(|| Message { tag: b'Z', body: vec![b'I'] });
+        let failed = messages.iter().any(|message| message.tag == b'E');
+        if !failed {
+            let after = Touched::of(&self.ask(Touched::QUERY).await?);
+            let beyond = after.beyond(&before, Touch::Changes, reach);
+            self.shared.ledger.lock().await.reached(text, beyond);
+        }
+        if alone {
+            self.ask(if failed { "ROLLBACK" } else { "COMMIT" }).await?;
+            ready.body = vec![b'I'];
+        }
+        self.client.send(&ready).await
+    }
+
     /// Runs what may be a read, in a transaction of our own if it is one and has none, and looks at what comes of it.
-    async fn read(&mut self, message: &Message, entry: &mut Entry<'_>) -> io::Result<()> {
+    async fn read(&mut self, message: &Message, entry: &mut Entry<'_>, reach: Reach) -> io::Result<()> {
         let is_read = entry.class == Class::Read;
         let alone = is_read && self.status == b'I';
         let begin = if alone { "BEGIN;" } else { "" };
         let state = State::of(&self.ask(&format!("{begin}{}", State::QUERY)).await?);
         let elsewhere = if is_read { self.elsewhere().await } else { None };
+        let narrow = is_read && !reach.is_everything();
+        let before = if narrow { Touched::of(&self.ask(Touched::QUERY).await?) } else { Touched::default() };
         self.server.send(message).await?;
         let messages = self.answer(Pass::Answer).await?;
         let mut ready = messages.last().cloned().unwrap_or_else(|| Message { tag: b'Z', body: vec![b'I'] });
         let answer = Answer::new(entry.text, &messages);
         if is_read && answer.error.is_none() {
             entry.changed = self.changed(state.as_ref(), elsewhere).await?;
+            if narrow {
+                let after = Touched::of(&self.ask(Touched::QUERY).await?);
+                self.shared.ledger.lock().await.reached(entry.text, after.beyond(&before, Touch::Scans, reach));
+            }
         }
         if alone {
             self.ask(if answer.error.is_some() { "ROLLBACK" } else { "COMMIT" }).await?;

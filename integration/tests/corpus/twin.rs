@@ -144,7 +144,7 @@ impl Twin {
 }
 
 /// The values of a DataRow.
-fn values(mut body: &[u8]) -> Vec<Option<String>> {
+pub(crate) fn values(mut body: &[u8]) -> Vec<Option<String>> {
     let mut values = Vec::new();
     body = body.get(2..).unwrap_or_default();
     while let Some((length, rest)) = body.split_first_chunk::<4>() {
