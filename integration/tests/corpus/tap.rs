@@ -246,7 +246,8 @@ impl Session {
         match before {
             b'E' => self.pass(message).await?,
             _ if is_read || is_select => self.read(message, &mut entry, reach).await?,
-            _ if reach.is_everything() => self.pass(message).await?,
+            // What begins or ends a transaction must not be put into one.
+            _ if reach.is_everything() || analysis.effects.has(Effects::COMMANDS) => self.pass(message).await?,
             _ => self.write(message, text, reach).await?,
         }
         if analysis.effects.has(Effects::DDL) {
