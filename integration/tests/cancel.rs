@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
             in_a_transaction,
             waiting_for_a_server,
             reads_on_replicas,
+            process_ids_mean_their_clients,
         ],
     )
 }
@@ -180,4 +181,68 @@ async fn reads_on_replicas(env: &Env) {
     assert_eq!(error_code(&client.until_ready().await).as_deref(), Some("57014"));
     let direct = Login::superuser(env.cluster.replicas()[0].port).connect().await.unwrap();
     assert_eq!(rows(&direct, "SELECT 1").await.unwrap().len(), 1);
+}
+
+/// The process id that a client was given.
+fn process_id(client: &Wire) -> i32 {
+    i32::from_be_bytes(*client.key.first_chunk().unwrap())
+}
+
+async fn is_ended(mut client: Wire) {
+    let mut told = client.next_or_end().await.expect("it is told");
+    // Whoever ends itself has seen what the result looks like.
+    while matches!(told.tag, b'T' | b'D') {
+        told = client.next_or_end().await.expect("it is told");
+    }
+    assert_eq!(error_code(&[told]).as_deref(), Some("57P01"));
+    assert!(client.next_or_end().await.is_none(), "its connection is closed");
+}
+
+async fn process_ids_mean_their_clients(env: &Env) {
+    let mut words = Wire::connect(&env.app()).await;
+    let driver = env.app().connect().await.unwrap();
+    let signals = async |function: &str, process_id: i32| {
+        let sql = format!("SELECT {function}($1)");
+        driver.query_one(&sql, &[&process_id]).await.unwrap().get::<_, bool>(0)
+    };
+
+    // Idle, by a number in the text and by a parameter.
+    let victim = Wire::connect(&env.app()).await;
+    let bystander = Wire::connect(&env.app()).await;
+    let said = words.query(&format!("SELECT pg_terminate_backend({})", process_id(&victim))).await;
+    assert_eq!(wire::first_column(&said), ["t"]);
+    is_ended(victim).await;
+    let victim = Wire::connect(&env.app()).await;
+    assert!(signals("pg_terminate_backend", process_id(&victim)).await);
+    is_ended(victim).await;
+
+    // In a transaction; by an unnamed statement, in which the number is a word.
+    let mut victim = Wire::connect(&env.app()).await;
+    victim.query("BEGIN").await;
+    victim.query("SELECT pg_current_xact_id()").await;
+    let sql = format!("SELECT pg_terminate_backend({}, 0)", process_id(&victim));
+    words
+        .send(&[wire::parse("", &sql, &[]), wire::bind("", "", &[]), wire::execute("", 0), wire::sync()].concat())
+        .await;
+    assert_eq!(wire::first_column(&words.until_ready().await), ["t"]);
+    is_ended(victim).await;
+
+    // Cancelled, while it runs something and while it does not.
+    let mut victim = Wire::connect(&env.app()).await;
+    victim.send(&wire::query("SELECT pg_sleep(20)")).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(signals("pg_cancel_backend", process_id(&victim)).await);
+    assert_eq!(error_code(&victim.until_ready().await).as_deref(), Some("57014"));
+    assert!(signals("pg_cancel_backend", process_id(&victim)).await);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(error_code(&victim.query("SELECT 1").await), None);
+
+    // What no process is, and oneself.
+    assert!(!signals("pg_terminate_backend", i32::MAX).await);
+    let sql = format!("SELECT pg_terminate_backend({})", process_id(&words));
+    words.send(&wire::query(&sql)).await;
+    is_ended(words).await;
+    for mut client in [victim, bystander] {
+        assert_eq!(wire::first_column(&client.query("SELECT 'alive'").await), ["alive"]);
+    }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::RngExt;
 use subtle::ConstantTimeEq;
 
-use crate::server::cancel::{Canceled, Slot};
+use crate::server::cancel::{Canceled, Kept, Slot};
 
 /// The maps are many, so that no lock is common to all logins.
 const SHARDS: usize = 16;
@@ -17,6 +17,10 @@ const SHARDS: usize = 16;
 /// Bytes of secret in protocol 3.0, and what Howdah gives in 3.2.
 const SECRET_3_0: usize = 4;
 const SECRET_3_2: usize = 32;
+
+/// The least process id that is given out: no process of Linux has it (`PID_MAX_LIMIT`, include/linux/threads.h), so that no client's
+/// is a server's.
+const FIRST: i32 = (1 << 22) + 1;
 
 #[derive(Debug)]
 struct Entry {
@@ -62,13 +66,29 @@ impl Registry {
         rand::rng().fill(&mut secret);
         let secret: Arc<[u8]> = Arc::from(&secret[..length]);
         loop {
-            let process_id = rand::rng().random_range(1..=i32::MAX);
+            let process_id = rand::rng().random_range(FIRST..=i32::MAX);
             let mut shard = self.shard(process_id);
             if let std::collections::hash_map::Entry::Vacant(vacant) = shard.entry(process_id) {
                 vacant.insert(Entry { secret: Arc::clone(&secret), slot: Arc::clone(&slot) });
                 drop(shard);
                 return Key { registry: Arc::clone(self), process_id, secret, slot };
             }
+        }
+    }
+
+    /// Keeps the server that the client with this process id has, if it has one.
+    #[must_use]
+    pub fn keep(&self, process_id: i32) -> Option<Kept> {
+        let slot = self.shard(process_id).get(&process_id).map(|entry| Arc::clone(&entry.slot))?;
+        Kept::of(&slot)
+    }
+
+    /// Cancels what runs for the client with this process id, as somebody asks who may.
+    pub async fn cancel_process(&self, process_id: i32, timeout: Duration) -> Canceled {
+        let slot = self.shard(process_id).get(&process_id).map(|entry| Arc::clone(&entry.slot));
+        match slot {
+            Some(slot) => slot.cancel(timeout).await,
+            None => Canceled::Nothing,
         }
     }
 

@@ -421,6 +421,7 @@ impl Client {
             scrub: None,
             roams: None,
             fit: Fit::ForAll,
+            aimed: None,
         };
         self.attachment = Attachment::Lent(Box::new(held));
     }

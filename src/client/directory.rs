@@ -29,6 +29,8 @@ pub enum ClientState {
 pub struct ClientInfo {
     /// Its number.
     pub id: ClientId,
+    /// What it takes for its server's process.
+    pub process_id: i32,
     /// The role it logged in with.
     pub user: UserName,
     /// The database it asked for.
@@ -91,9 +93,10 @@ pub struct Arrival {
 }
 
 impl ClientInfo {
-    fn new(id: ClientId, arrival: Arrival) -> Self {
+    fn new(id: ClientId, process_id: i32, arrival: Arrival) -> Self {
         Self {
             id,
+            process_id,
             user: arrival.user,
             database: arrival.database,
             ends: arrival.ends,
@@ -276,10 +279,10 @@ impl Directory {
         Place { directory: Arc::clone(self), before }
     }
 
-    /// Takes note of a client that has logged in.
-    pub fn add(self: &Arc<Self>, arrival: Arrival) -> Entry {
+    /// Takes note of a client that has logged in and been given this process id.
+    pub fn add(self: &Arc<Self>, process_id: i32, arrival: Arrival) -> Entry {
         let id = ClientId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        let info = Arc::new(ClientInfo::new(id, arrival));
+        let info = Arc::new(ClientInfo::new(id, process_id, arrival));
         self.lock().insert(id, Arc::clone(&info));
         Entry { directory: Arc::clone(self), info }
     }
@@ -293,6 +296,11 @@ impl Directory {
         let mut clients: Vec<_> = self.lock().values().cloned().collect();
         clients.sort_by_key(|client| client.id);
         clients
+    }
+
+    /// The client that was given `process_id`.
+    pub fn of_process(&self, process_id: i32) -> Option<Arc<ClientInfo>> {
+        self.lock().values().find(|client| client.process_id == process_id).cloned()
     }
 
     /// Connections, those that are still logging in included.

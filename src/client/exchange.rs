@@ -13,7 +13,6 @@ use super::audit::Audit;
 use super::bring::Bring;
 use super::counters::Class;
 use super::freshness::{Changed, Witness};
-use super::ready::hide_statements;
 use super::task::{Attachment, Client, End, Held};
 use crate::net::worker;
 use crate::protocol::error::{Report, Severity};
@@ -342,6 +341,9 @@ impl Client {
                 if self.session.in_doubt() {
                     Box::pin(self.resolve_doubt()).await;
                 }
+                if plan.effects.has(Effects::SIGNALS) {
+                    Box::pin(self.hit()).await;
+                }
                 self.after(plan);
                 let heard = if self.is_listening() { Box::pin(self.listen_in(&mut parting)).await } else { Ok(()) };
                 self.release_if_free().await;
@@ -441,7 +443,7 @@ impl Client {
             Box::pin(self.canceled(&mut held)).await;
         }
         if held.lease.carried.has_clients_names() {
-            Box::pin(hide_statements(&self.session, &mut held.lease, self.limits().cancel_timeout)).await;
+            Box::pin(held.hide_statements(&self.session, self.limits().cancel_timeout)).await;
         }
         if let Some(scrub) = held.scrub {
             Box::pin(self.scrub(&mut held, scrub)).await;

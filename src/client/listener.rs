@@ -204,7 +204,8 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
         }
         Ok(Prepared::Console(who, arrival)) => {
             // Listed among the clients for as long as it is here.
-            let _entry = services.directory.add(arrival);
+            // Nothing of the console's is a process.
+            let _entry = services.directory.add(0, arrival);
             let startup::Client { stream, ahead, message, .. } = *visitor.arrived;
             let mut wire = Wire::new(stream, Arc::clone(&services.stash), &ahead);
             let application_name = message.get("application_name").unwrap_or_default().to_owned();
@@ -434,7 +435,7 @@ impl Seed {
         let session = Session::new(&self.who, Arc::clone(&services.registry), self.settings, self.believed, pins);
         let stats = services.counters.of(&self.arrival.database, &self.arrival.user);
         stats.of(worker::here()).logins.increment();
-        let info = services.directory.add(self.arrival);
+        let info = services.directory.add(key.process_id, self.arrival);
         Box::new(Client {
             wire: Wire::new(stream, Arc::clone(&services.stash), ahead),
             contents: self.served.catalogs.of(&self.destination.server_database),

@@ -24,5 +24,6 @@ mod ready;
 mod replication;
 mod roaming;
 pub mod services;
+mod signals;
 pub mod startup;
 mod task;

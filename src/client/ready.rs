@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::task::{Attachment, Client, End};
+use super::task::{Attachment, Client, End, Held};
 use crate::protocol::tag::TransactionStatus;
 use crate::relay::Until;
 use crate::server::Server;
@@ -15,7 +15,7 @@ impl Client {
     pub(super) fn is_unusual(&self, plan: &Plan) -> bool {
         self.begins_on_replica()
             || !plan.outdated.is_empty()
-            || plan.effects.has(Effects::STATEMENTS)
+            || plan.effects.has(Effects::STATEMENTS.with(Effects::SIGNALS))
             || self.session.minds_sequences(plan)
     }
 
@@ -30,6 +30,9 @@ impl Client {
         }
         if plan.effects.has(Effects::STATEMENTS) {
             self.show_statements().await;
+        }
+        if plan.effects.has(Effects::SIGNALS) {
+            self.aim(plan).await;
         }
         Ok(())
     }
@@ -92,11 +95,14 @@ impl Client {
     }
 }
 
-/// A server that is to go back drops the client's statements that it has by the client's names.
-pub(super) async fn hide_statements(session: &Session, server: &mut Server, timeout: Duration) {
-    if server.broken().is_none() && server.replies.is_quiet() {
-        let Messages { out, expected } = session.unname_statements(&mut server.carried);
-        // Closing is never refused; a server that is lost keeps nothing.
-        let _ = server.send_own(&out, expected, timeout).await;
+impl Held {
+    /// A server that is to go back drops the client's statements that it has by the client's names.
+    pub(super) async fn hide_statements(&mut self, session: &Session, timeout: Duration) {
+        let server: &mut Server = &mut self.lease;
+        if server.broken().is_none() && server.replies.is_quiet() {
+            let Messages { out, expected } = session.unname_statements(&mut server.carried);
+            // Closing is never refused; a server that is lost keeps nothing.
+            let _ = server.send_own(&out, expected, timeout).await;
+        }
     }
 }

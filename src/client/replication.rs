@@ -82,7 +82,7 @@ pub(super) async fn open(
     answer::greeting(&mut greeting, parameters.iter().map(|(name, value)| (&**name, &**value)), &key);
     let stats = services.counters.of(&arrival.database, &arrival.user);
     stats.of(worker::here()).logins.increment();
-    let entry = services.directory.add(arrival);
+    let entry = services.directory.add(key.process_id, arrival);
     for reason in entry.pinned([Reason::Replication].into_iter(), None) {
         services.counters.pinned(reason);
     }

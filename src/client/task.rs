@@ -19,6 +19,7 @@ use super::freshness::Changed;
 use super::listener::{Next, Phase};
 use super::listening::Ear;
 use super::services::{Current, Served, Services};
+use super::signals::Aimed;
 use crate::cancel::Key;
 use crate::cluster::catalog::{Changing, Contents};
 use crate::cluster::{SessionClock, WriteClock};
@@ -44,6 +45,8 @@ use crate::types::ServerId;
 /// A server lent to this client.
 #[derive(Debug)]
 pub(super) struct Held {
+    /// Whom the batch signals.
+    pub(super) aimed: Option<Box<Aimed>>,
     pub(super) lease: Lease,
     /// Counts as one request in flight on its node.
     pub(super) busy: Busy,

@@ -103,6 +103,13 @@ impl Wire {
         &self.buffer
     }
 
+    /// Puts `bytes` in the place of those that are at `at`.
+    pub fn overwrite(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(place) = self.buffer.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
     /// The body of `frame`, as far as it is here.
     pub fn body_mut(&mut self, frame: Frame) -> &mut [u8] {
         self.buffer.get_mut(frame.start + HEADER..frame.end()).unwrap_or_default()

@@ -66,6 +66,15 @@ impl<'a> Bind<'a> {
         Ok(Self { portal, statement, rest })
     }
 
+    /// Whether parameter `index` (from 0) has the binary format: one code stands for all, none for text.
+    #[must_use]
+    pub fn is_binary(&self, index: usize) -> bool {
+        let mut at = self.rest;
+        let count = take_u16(&mut at).map_or(0, usize::from);
+        let code = if count == 1 { 0 } else { index };
+        code < count && at.get(code * 2..code * 2 + 2) == Some(&[0, 1])
+    }
+
     /// The value of parameter `index` (from 0) when it was sent, whatever its format.
     #[must_use]
     pub fn parameter(&self, index: usize) -> Option<&'a [u8]> {

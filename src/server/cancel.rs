@@ -163,6 +163,33 @@ impl Slot {
     }
 }
 
+/// A server that its client keeps as long as this lives.
+#[derive(Debug)]
+pub struct Kept(Arc<Slot>, Arc<ServerKey>);
+
+impl Kept {
+    /// The server that runs the client's statement, if one does and no cancel is on its way; it is not given back meanwhile.
+    #[must_use]
+    pub fn of(slot: &Arc<Slot>) -> Option<Self> {
+        match slot.begin() {
+            Begun::Cancel(key) => Some(Self(Arc::clone(slot), key)),
+            Begun::Wait | Begun::Already | Begun::Nothing => None,
+        }
+    }
+
+    /// The server.
+    #[must_use]
+    pub const fn key(&self) -> &Arc<ServerKey> {
+        &self.1
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(BackToRunning(&self.0, Arc::clone(&self.1)));
+    }
+}
+
 /// What a cancel finds.
 enum Begun {
     /// A server to send it to.

@@ -28,6 +28,7 @@ pub mod roam;
 pub mod scope;
 mod sequences;
 pub mod settings;
+pub mod signals;
 mod undo;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::body;
 use super::command::set_config::{self, Opaque};
 use super::command::{self, FIRST_WORDS};
 use super::scan::Token;
+use super::signals;
 use super::split::{Cursor, statements};
 
 /// Calls that leave something behind in the session, or ask what is there.
@@ -83,6 +84,9 @@ pub(super) fn of_token(text: &[u8], token: &Token, next: Option<&Token>) -> Effe
         return Effects::STATEMENTS;
     }
     let Some(next) = next else { return Effects::default() };
+    if signals::CALLS.iter().any(|(name, _)| token.is_name(text, name)) {
+        return Effects::SIGNALS;
+    }
     if next.is_mark(text, "(")
         && let Some((_, effect)) = CALLS.iter().find(|(name, _)| token.is_name(text, name))
     {

@@ -17,6 +17,7 @@ mod kin;
 pub mod normal;
 pub mod reach;
 pub mod scan;
+pub mod signals;
 mod split;
 mod walk;
 mod writes;
@@ -114,6 +115,8 @@ impl Effects {
     pub const MOVES_SEQUENCE: Self = Self(1 << 15);
     /// Asks which statements the session has prepared (`pg_prepared_statements`).
     pub const STATEMENTS: Self = Self(1 << 16);
+    /// Signals a process (`pg_terminate_backend`, `pg_cancel_backend`).
+    pub const SIGNALS: Self = Self(1 << 17);
 
     /// Both sets together.
     #[must_use]
@@ -130,7 +133,7 @@ impl Effects {
     /// Whether the session must know of any of it.
     #[must_use]
     pub const fn concern_session(self) -> bool {
-        self.without(Self::NOW.with(Self::MOVES_SEQUENCE).with(Self::STATEMENTS)).0 != 0
+        self.without(Self::NOW.with(Self::MOVES_SEQUENCE).with(Self::STATEMENTS).with(Self::SIGNALS)).0 != 0
     }
 
     /// This set but for what is in `other`.
