@@ -50,9 +50,9 @@ impl Client {
             TransactionStatus::Idle => ("BEGIN ISOLATION LEVEL READ COMMITTED", "ROLLBACK"),
             _ => ("SAVEPOINT howdah", "ROLLBACK TO howdah; RELEASE howdah"),
         };
-        // Should the server be lost meanwhile, so is the batch.
+        // Where it cannot be told in which transaction the server is, nobody gets it, and the batch is lost with it.
         if server.run_own(&format!("{begin}; SET LOCAL lock_timeout = '1s'"), timeout).await.is_err() {
-            return;
+            return server.break_off("could not be given a client's statements");
         }
         let Messages { out, expected } = self.session.name_statements(&mut server.carried);
         let Ok(refused) = server.send_own(&out, expected, timeout).await else { return };
@@ -61,7 +61,9 @@ impl Client {
                 server.carried.refuses(name);
             }
         }
-        let _ = server.run_own(end, timeout).await;
+        if server.run_own(end, timeout).await.is_err() {
+            server.break_off("could not be given a client's statements");
+        }
     }
 
     /// Asks the server what the outdated statements of the batch would give there, where it has not prepared them.

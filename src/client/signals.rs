@@ -74,6 +74,8 @@ impl Client {
         let timeout = self.limits().cancel_timeout;
         let Attachment::Lent(held) = &mut self.attachment else { return };
         let Some(aimed) = held.aimed.take() else { return };
+        // Its unnamed statement may have a process in it that will be another's.
+        held.lease.carried.unnamed = None;
         let Aimed { kept, others } = *aimed;
         drop(kept);
         for (client, call, mut lease) in others {

@@ -57,17 +57,20 @@ impl Session {
         if !plan.effects.has(Effects::SIGNALS) {
             return signals;
         }
+        // What is not run now would be run when the processes may be others'.
+        let tags = || batch.frames.iter().map(|frame| frame.tag);
+        let runs = tags().next_back() == Some(tag::SYNC) && tags().any(|known| known == tag::EXECUTE);
         for (frame, body) in batch.messages() {
             let base = frame.start + HEADER;
             match frame.tag {
                 tag::QUERY => signals.extend(in_text(frontend::query(body).unwrap_or_default(), base)),
-                tag::PARSE => {
+                tag::PARSE if runs => {
                     let Ok(parse) = Parse::open(body) else { continue };
                     if parse.name.is_empty() {
                         signals.extend(in_text(parse.text, base + 1));
                     }
                 }
-                tag::BIND => {
+                tag::BIND if runs => {
                     let Ok(bind) = Bind::open(body) else { continue };
                     let known = self.statement(bind.statement);
                     let parsed =
