@@ -64,6 +64,13 @@ impl Facts {
         (analysis, classify::culprit(text, &known.catalog))
     }
 
+    /// What a read of the relation `name` in `database` reaches.
+    pub(crate) fn alone(&self, database: &str, name: &str) -> Reach {
+        let text = format!("SELECT FROM \"{}\"", name.replace('"', "\"\""));
+        let known = self.databases.get(database);
+        known.map_or(Reach::EVERYTHING, |known| self.classifier.analyse(text.as_bytes(), &known.catalog).reach)
+    }
+
     /// A hash of the positions of all sequences, and the number of advisory locks; none if something is locked.
     pub(crate) async fn elsewhere(&self, database: &str) -> Option<Rows> {
         const STATE: &str = "SELECT sum(hashtextextended(concat(s.schemaname, s.sequencename, s.last_value), 0)), \

@@ -280,8 +280,7 @@ impl Session {
         let failed = messages.iter().any(|message| message.tag == b'E');
         if !failed {
             let after = Touched::of(&self.ask(Touched::QUERY).await?);
-            let beyond = after.beyond(&before, Touch::Changes, reach);
-            self.shared.ledger.lock().await.reached(text, beyond);
+            self.reached(text, [&before, &after], Touch::Changes, reach).await;
         }
         if alone {
             self.ask(if failed { "ROLLBACK" } else { "COMMIT" }).await?;
@@ -307,7 +306,7 @@ impl Session {
             entry.changed = self.changed(state.as_ref(), elsewhere).await?;
             if narrow {
                 let after = Touched::of(&self.ask(Touched::QUERY).await?);
-                self.shared.ledger.lock().await.reached(entry.text, after.beyond(&before, Touch::Scans, reach));
+                self.reached(entry.text, [&before, &after], Touch::Scans, reach).await;
             }
         }
         if alone {
@@ -326,6 +325,12 @@ impl Session {
             None => {}
         }
         self.client.send(&ready).await
+    }
+
+    async fn reached(&self, text: &[u8], [before, after]: [&Touched; 2], touch: Touch, reach: Reach) {
+        let facts = self.shared.facts.lock().await;
+        let beyond = after.beyond(before, touch, reach, |name| facts.alone(&self.database, name));
+        self.shared.ledger.lock().await.reached(text, beyond);
     }
 
     async fn elsewhere(&self) -> Option<howdah_integration::session::Rows> {

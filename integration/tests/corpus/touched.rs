@@ -36,9 +36,18 @@ impl Touched {
         all
     }
 
-    /// A relation that was touched since `before` and is not within `reach`.
-    pub(crate) fn beyond(&self, before: &Self, touch: Touch, reach: Reach) -> Option<&str> {
-        let within = |name: &str| reach.is_everything() || reach.with(Reach::of(name)) == reach;
+    /// A relation that was touched since `before` and is not within `reach`, where `alone` is what reading it alone reaches.
+    pub(crate) fn beyond(
+        &self,
+        before: &Self,
+        touch: Touch,
+        reach: Reach,
+        alone: impl Fn(&str) -> Reach,
+    ) -> Option<&str> {
+        let within = |name: &str| {
+            let alone = alone(name);
+            alone.is_everything() || reach.with(alone) == reach
+        };
         let more = |(name, counts): &(&String, &[u64; 2])| {
             let known = before.0.get(*name).copied().unwrap_or_default();
             counts[touch as usize] > known[touch as usize]
