@@ -32,6 +32,8 @@ pub struct Catalog {
     read: HashMap<String, Reach>,
     /// By name: what changes when a relation is written to; everything where nothing is said.
     written: HashMap<String, Reach>,
+    /// Functions that may be called as if they were columns: `t.f` is `f(t)`.
+    attributes: HashSet<String>,
     /// Functions that may look up whatever they like.
     searching: HashSet<String>,
     /// Operators whose function may.
@@ -100,10 +102,13 @@ pub const PATIENCE: &str = "SET lock_timeout = '50ms'";
 
 /// What must be asked of the primary, in this order; `build` takes the answers. PostgreSQL 13 and newer.
 pub const QUERIES: &[&str] = &[
-    // Functions: schema, name, whether volatile, whether immutable; an aggregate is as volatile as the functions it is made of.
+    // Functions: schema, name, whether volatile, whether immutable; an aggregate is as volatile as the functions it is made of. Whether
+    // it is a user's that takes a row, and so may be called as if it were a column (`ParseFuncOrColumn`, src/backend/parser/parse_func.c).
     "SELECT n.nspname, p.proname, bool_or('v' IN (p.provolatile, coalesce(t.provolatile, 'i'), coalesce(f.provolatile, 'i'))), \
-     bool_and(p.provolatile = 'i' AND coalesce(t.provolatile, 'i') = 'i' AND coalesce(f.provolatile, 'i') = 'i') \
+     bool_and(p.provolatile = 'i' AND coalesce(t.provolatile, 'i') = 'i' AND coalesce(f.provolatile, 'i') = 'i'), \
+     bool_or(p.oid >= 16384 AND p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1 AND y.typtype IN ('c', 'd', 'p')) \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     LEFT JOIN pg_catalog.pg_type y ON y.oid = p.proargtypes[0] \
      LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid \
      LEFT JOIN pg_catalog.pg_proc t ON t.oid = a.aggtransfn LEFT JOIN pg_catalog.pg_proc f ON f.oid = a.aggfinalfn \
      GROUP BY 1, 2",
@@ -169,6 +174,9 @@ pub fn build(answers: &[Vec<Row>], (hidden, mark): (Arc<Hidden>, &str), version:
         if let (Some(schema), Some(name)) = (text(row, 0), text(row, 1)) {
             if schema != "pg_catalog" && text(row, 3).as_deref() != Some("t") {
                 catalog.searching.insert(name.clone());
+            }
+            if text(row, 4).as_deref() == Some("t") {
+                catalog.attributes.insert(name.clone());
             }
             let trust = if text(row, 2).as_deref() == Some("f") { Trust::Plain } else { Trust::Doubtful };
             catalog.functions.entry(name).or_default().push((schema, trust));
@@ -267,6 +275,11 @@ impl Catalog {
     /// A function; `None` when there is none of that name.
     pub(super) fn function(&self, schema: Option<&str>, name: &str) -> Option<Trust> {
         look_up(&self.functions, schema, name)
+    }
+
+    /// Whether a function of this name may be called as if it were a column.
+    pub(super) fn is_attribute(&self, name: &str) -> bool {
+        self.attributes.contains(name)
     }
 
     /// A relation; `None` when there is none of that name.
@@ -373,7 +386,13 @@ pub(super) mod tests {
             ["cascade", "owner", "watched"],
         ];
         let answers = [
-            functions.iter().map(|values| row(&[&values[..], &[immutable(values[1])]].concat())).collect(),
+            functions
+                .iter()
+                .map(|values| {
+                    let takes_row = if ["writes", "reads"].contains(&values[1]) { "t" } else { "f" };
+                    row(&[&values[..], &[immutable(values[1]), takes_row]].concat())
+                })
+                .collect(),
             relations.iter().map(|values| row(values)).collect(),
             vec![row(&["@@", "t"]), row(&["~~~", "f"])],
             kin.iter().map(|values| row(values)).collect(),

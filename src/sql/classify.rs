@@ -202,6 +202,7 @@ mod tests {
             "with w as (table a) select * from w",
             "select lower(variadic array['x'])",
             "select (reads(1)).*",
+            "select a.reads, (a).reads from a",
             "select xmlparse(content 'x'), json_value('{}'::jsonb, '$.x')",
             "select p.x from a* p where p.x > 1",
         ];
@@ -271,6 +272,9 @@ mod tests {
                 "select nextval('s')",
                 "select currval('s')",
                 "select writes(1)",
+                "select a.writes from a",
+                "select (a).\"writes\" from a",
+                "select x from a where (select b from b).writes.y > 1",
                 "select public.writes(1)",
                 "select * from writes(1)",
                 "select x from a where writes(x) > 1",

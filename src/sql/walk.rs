@@ -166,7 +166,11 @@ impl Visitor for Walk<'_> {
             Expr::Identifier(name) if name.quote_style.is_none() && name.value == "current_schema" => {
                 stop_at(WriteReason::Function, name)
             }
-            _ => operator(expr).map_or(ControlFlow::Continue(()), |operator| self.operator(&operator)),
+            _ => match (attribute(expr, self.catalog), operator(expr)) {
+                (Some(function), _) => self.calls(&function),
+                (None, Some(operator)) => self.operator(&operator),
+                (None, None) => ControlFlow::Continue(()),
+            },
         }
     }
 }
@@ -197,6 +201,17 @@ impl<'a> Factor<'a> {
 /// The names that a query's WITH gives.
 pub(super) fn given(query: &Query) -> impl Iterator<Item = String> {
     query.with.iter().flat_map(|with| &with.cte_tables).map(|table| fold(&table.alias.name))
+}
+
+/// The function that an expression may call in the form of a column, `t.f` or `(t).f`. A bare name is what the visitor makes of the
+/// latter; that it is a column's in most cases is no matter, for hardly any column is called as such a function.
+pub(super) fn attribute(expr: &Expr, catalog: &Catalog) -> Option<ObjectName> {
+    let name = match expr {
+        Expr::Identifier(name) => name,
+        Expr::CompoundIdentifier(names) => names.last()?,
+        _ => return None,
+    };
+    catalog.is_attribute(&fold(name)).then(|| ObjectName::from(vec![name.clone()]))
 }
 
 /// The operator of an expression that has one, without its schema.

@@ -14,7 +14,7 @@ use super::functions::{Said, said};
 use super::reach::Reach;
 use super::scan::Token;
 use super::split;
-use super::walk::{Factor, given, operator, parts};
+use super::walk::{Factor, attribute, given, operator, parts};
 
 /// First words of statements that concern the session or its transaction, and change no relation.
 const QUIET: [&str; 18] = [
@@ -192,6 +192,9 @@ impl Visitor for Found<'_> {
         if let Expr::Function(Function { name, .. }) = expr {
             return self.calls(name);
         }
+        if let Some(function) = attribute(expr, self.catalog) {
+            return self.calls(&function);
+        }
         let doubtful = operator(expr).is_some_and(|operator| self.catalog.doubts_operator(&operator));
         go_on((!doubtful).then_some(()))
     }
@@ -273,6 +276,9 @@ mod tests {
             "delete from owner",
             "insert into far values (1)",
             "insert into a values (writes(1))",
+            "insert into a select b.writes from b",
+            "update a set x = (a).writes",
+            "select a.reads from a",
             "insert into a select * from bad",
             "delete from a where x in (select n from worse)",
             "insert into a select * from unknown",

@@ -36,7 +36,8 @@ impl Touched {
         all
     }
 
-    /// A relation that was touched since `before` and is not within `reach`, where `alone` is what reading it alone reaches.
+    /// A relation that was touched since `before` and is not within `reach`, where `alone` is what reading it alone reaches: itself and
+    /// its family, and what its policies read.
     pub(crate) fn beyond(
         &self,
         before: &Self,
@@ -46,7 +47,7 @@ impl Touched {
     ) -> Option<&str> {
         let within = |name: &str| {
             let alone = alone(name);
-            alone.is_everything() || reach.with(alone) == reach
+            alone.is_everything() || alone.marks().iter().any(|mark| reach.marks().contains(mark))
         };
         let more = |(name, counts): &(&String, &[u64; 2])| {
             let known = before.0.get(*name).copied().unwrap_or_default();
