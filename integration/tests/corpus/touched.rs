@@ -47,7 +47,9 @@ impl Touched {
     ) -> Option<&str> {
         let within = |name: &str| {
             let alone = alone(name);
-            alone.is_everything() || alone.marks().iter().any(|mark| reach.marks().contains(mark))
+            // Of what may not be read on replicas it is not known.
+            let known = !alone.is_everything() && !alone.marks().is_empty();
+            !known || alone.marks().iter().any(|mark| reach.marks().contains(mark))
         };
         let more = |(name, counts): &(&String, &[u64; 2])| {
             let known = before.0.get(*name).copied().unwrap_or_default();
