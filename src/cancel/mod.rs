@@ -79,32 +79,29 @@ impl Registry {
     /// Keeps the server that the client with this process id has, if it has one.
     #[must_use]
     pub fn keep(&self, process_id: i32) -> Option<Kept> {
-        let slot = self.shard(process_id).get(&process_id).map(|entry| Arc::clone(&entry.slot))?;
-        Kept::of(&slot)
+        Kept::of(&self.slot(process_id, |_| true)?)
     }
 
     /// Cancels what runs for the client with this process id, as somebody asks who may.
     pub async fn cancel_process(&self, process_id: i32, timeout: Duration) -> Canceled {
-        let slot = self.shard(process_id).get(&process_id).map(|entry| Arc::clone(&entry.slot));
-        match slot {
-            Some(slot) => slot.cancel(timeout).await,
-            None => Canceled::Nothing,
-        }
+        cancel(self.slot(process_id, |_| true), timeout).await
     }
 
     /// Cancels what runs for the client that holds this key; nothing when there is no such client.
     pub async fn cancel(&self, process_id: i32, secret: &[u8], timeout: Duration) -> Canceled {
-        let slot = {
-            let shard = self.shard(process_id);
-            shard
-                .get(&process_id)
-                .filter(|entry| entry.secret.ct_eq(secret).into())
-                .map(|entry| Arc::clone(&entry.slot))
-        };
-        match slot {
-            Some(slot) => slot.cancel(timeout).await,
-            None => Canceled::Nothing,
-        }
+        cancel(self.slot(process_id, |entry| entry.secret.ct_eq(secret).into()), timeout).await
+    }
+
+    fn slot(&self, process_id: i32, may: impl FnOnce(&Entry) -> bool) -> Option<Arc<Slot>> {
+        let shard = self.shard(process_id);
+        shard.get(&process_id).filter(|entry| may(entry)).map(|entry| Arc::clone(&entry.slot))
+    }
+}
+
+async fn cancel(slot: Option<Arc<Slot>>, timeout: Duration) -> Canceled {
+    match slot {
+        Some(slot) => slot.cancel(timeout).await,
+        None => Canceled::Nothing,
     }
 }
 

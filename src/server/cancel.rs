@@ -142,7 +142,7 @@ impl Slot {
     }
 
     /// Sends a cancel to the server that runs this client's statement, and waits until it has arrived.
-    pub async fn cancel(&self, timeout: Duration) -> Canceled {
+    pub async fn cancel(self: &Arc<Self>, timeout: Duration) -> Canceled {
         let key = match self.begin() {
             Begun::Cancel(key) => key,
             Begun::Wait => {
@@ -157,13 +157,14 @@ impl Slot {
             Begun::Nothing => return Canceled::Nothing,
         };
         key.canceling.store(true, Ordering::Relaxed);
-        let _back = BackToRunning(self, Arc::clone(&key));
-        let sent = connect::cancel(&key.peer, &key.connector, key.process_id, &key.key, Deadline::after(timeout)).await;
+        let kept = Kept(Arc::clone(self), key);
+        let ServerKey { peer, connector, process_id, key, .. } = &**kept.key();
+        let sent = connect::cancel(peer, connector, *process_id, key, Deadline::after(timeout)).await;
         if sent.is_ok() { Canceled::Sent } else { Canceled::Failed }
     }
 }
 
-/// A server that its client keeps as long as this lives.
+/// A server that its client keeps as long as this lives. Ends `Canceling`, also when the future that holds it is dropped.
 #[derive(Debug)]
 pub struct Kept(Arc<Slot>, Arc<ServerKey>);
 
@@ -184,12 +185,6 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        drop(BackToRunning(&self.0, Arc::clone(&self.1)));
-    }
-}
-
 /// What a cancel finds.
 enum Begun {
     /// A server to send it to.
@@ -201,10 +196,7 @@ enum Begun {
     Nothing,
 }
 
-/// Ends `Canceling`, also when the cancel's future is dropped.
-struct BackToRunning<'a>(&'a Slot, Arc<ServerKey>);
-
-impl Drop for BackToRunning<'_> {
+impl Drop for Kept {
     fn drop(&mut self) {
         self.1.canceling.store(false, Ordering::Relaxed);
         let mut state = self.0.lock();

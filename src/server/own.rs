@@ -58,8 +58,7 @@ impl Server {
     pub async fn run_own(&mut self, sql: &str, timeout: Duration) -> Result<Rows, OwnError> {
         let mut out = BytesMut::new();
         frontend::put_query(&mut out, sql.as_bytes());
-        self.replies.expect(Kind::Query, Whose::Ours, None);
-        self.limited(&out, timeout).await?.accepted().map(|answer| answer.rows)
+        self.limited(&out, [(Kind::Query, None)], timeout).await?.accepted().map(|answer| answer.rows)
     }
 
     /// What the result of a statement with this text and these parameter types (as in a Parse) would look like: its
@@ -69,10 +68,8 @@ impl Server {
         frontend::put_parse(&mut out, b"", text, types);
         frontend::put_object(&mut out, sent::DESCRIBE, Object::Statement, b"");
         frontend::put_sync(&mut out);
-        for kind in [Kind::Parse, Kind::Describe, Kind::Sync] {
-            self.replies.expect(kind, Whose::Ours, None);
-        }
-        self.limited(&out, timeout).await?.accepted().map(|answer| answer.shape)
+        let expected = [Kind::Parse, Kind::Describe, Kind::Sync].map(|kind| (kind, None));
+        self.limited(&out, expected, timeout).await?.accepted().map(|answer| answer.shape)
     }
 
     /// Sends these messages, the last of which ends with a `ReadyForQuery`, and gives the notes of those that were refused.
@@ -83,13 +80,18 @@ impl Server {
         expected: Vec<(Kind, Option<Note>)>,
         timeout: Duration,
     ) -> Result<Vec<Note>, OwnError> {
+        self.limited(out, expected, timeout).await.map(|answer| answer.failed)
+    }
+
+    async fn limited(
+        &mut self,
+        out: &[u8],
+        expected: impl IntoIterator<Item = (Kind, Option<Note>)>,
+        timeout: Duration,
+    ) -> Result<Answer, OwnError> {
         for (kind, note) in expected {
             self.replies.expect(kind, Whose::Ours, note);
         }
-        self.limited(out, timeout).await.map(|answer| answer.failed)
-    }
-
-    async fn limited(&mut self, out: &[u8], timeout: Duration) -> Result<Answer, OwnError> {
         let result = match tokio::time::timeout(timeout, self.exchange_own(out)).await {
             Ok(result) => result,
             Err(_) => Err(OwnError::Timeout),

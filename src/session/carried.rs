@@ -87,37 +87,30 @@ impl Carried {
 
     /// Whether statement `id` is there under Howdah's name; it counts as used.
     pub fn has(&mut self, id: u64) -> bool {
-        match &mut self.statements {
-            Named::ByHowdah(statements) => statements.get(&id).is_some(),
-            Named::ByClient(_) => false,
-        }
+        self.howdahs().is_some_and(|statements| statements.get(&id).is_some())
     }
 
     /// Takes note that `statement` will be there; gives the one that must be closed to make room.
     pub fn remember(&mut self, statement: &Arc<Statement>) -> Option<Arc<Statement>> {
-        match &mut self.statements {
-            Named::ByHowdah(statements) => {
-                statements.put(statement.id, Arc::clone(statement));
-                let is_full = statements.len() > self.capacity.max(1);
-                if is_full { statements.pop_lru().map(|(_, old)| old) } else { None }
-            }
-            Named::ByClient(_) => None,
+        let most = self.capacity.max(1);
+        let statements = self.howdahs()?;
+        statements.put(statement.id, Arc::clone(statement));
+        if statements.len() <= most {
+            return None;
         }
+        statements.pop_lru().map(|(_, old)| old)
     }
 
     /// Takes note that `statement` is still there: it was to be closed, and was not.
     pub fn restore(&mut self, statement: Arc<Statement>) {
-        if let Named::ByHowdah(statements) = &mut self.statements {
+        if let Some(statements) = self.howdahs() {
             statements.put(statement.id, statement);
         }
     }
 
     /// Takes note that statement `id` is not there under Howdah's name; gives it if it was held to be.
     pub fn forget(&mut self, id: u64) -> Option<Arc<Statement>> {
-        match &mut self.statements {
-            Named::ByHowdah(statements) => statements.pop(&id),
-            Named::ByClient(_) => None,
-        }
+        self.howdahs()?.pop(&id)
     }
 
     /// Takes note that the server will be asked for the client's statement `name`; says whether it has refused it so far.
@@ -166,6 +159,14 @@ impl Carried {
         match &self.statements {
             Named::ByHowdah(statements) => statements.len(),
             Named::ByClient(_) => 0,
+        }
+    }
+
+    /// The statements under Howdah's names, where they have these.
+    const fn howdahs(&mut self) -> Option<&mut LruCache<u64, Arc<Statement>>> {
+        match &mut self.statements {
+            Named::ByHowdah(statements) => Some(statements),
+            Named::ByClient(_) => None,
         }
     }
 

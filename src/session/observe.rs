@@ -44,10 +44,15 @@ impl<'a> Batch<'a> {
     /// Whether a Parse of `name` stands before `frame`.
     #[must_use]
     pub fn parses_before(self, name: &[u8], frame: Frame) -> bool {
-        let earlier = self.frames.iter().rev().skip_while(|other| other.start >= frame.start);
-        earlier
-            .filter(|other| other.tag == tag::PARSE && other.is_start())
-            .any(|other| Parse::open(other.body(self.buffer)).is_ok_and(|parse| parse.name == name))
+        self.parse_before(name, frame).is_some()
+    }
+
+    /// Which of the messages is the last Parse of `name` before `frame`.
+    pub(super) fn parse_before(self, name: &[u8], frame: Frame) -> Option<usize> {
+        self.frames.iter().rposition(|other| {
+            let is_parse = other.start < frame.start && other.tag == tag::PARSE && other.is_start();
+            is_parse && Parse::open(other.body(self.buffer)).is_ok_and(|parse| parse.name == name)
+        })
     }
 }
 

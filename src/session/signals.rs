@@ -9,7 +9,6 @@ use super::{Session, registry};
 use crate::protocol::frame::HEADER;
 use crate::protocol::frontend::{self, Bind, Parse};
 use crate::protocol::tag::frontend as tag;
-use crate::sql::Effects;
 use crate::sql::signals::{Call, Source, calls};
 
 /// How a number stands in a message.
@@ -54,9 +53,6 @@ impl Session {
     #[must_use]
     pub fn signals(&self, batch: Batch<'_>, plan: &Plan) -> Vec<Signal> {
         let mut signals = Vec::new();
-        if !plan.effects.has(Effects::SIGNALS) {
-            return signals;
-        }
         // What is not run now would be run when the processes may be others'.
         let tags = || batch.frames.iter().map(|frame| frame.tag);
         let runs = tags().next_back() == Some(tag::SYNC) && tags().any(|known| known == tag::EXECUTE);
@@ -72,14 +68,12 @@ impl Session {
                 }
                 tag::BIND if runs => {
                     let Ok(bind) = Bind::open(body) else { continue };
-                    let known = self.statement(bind.statement);
-                    let parsed =
-                        batch.messages().zip(&plan.steps).take_while(|((other, _), _)| other.start < frame.start);
-                    let parsed = parsed.filter_map(|((_, body), step)| match step {
-                        Step::Parse(statement) if Parse::open(body).ok()?.name == bind.statement => Some(statement),
-                        _ => None,
-                    });
-                    let Some(statement) = parsed.last().or(known) else { continue };
+                    let parsed = batch.parse_before(bind.statement, frame).and_then(|index| plan.steps.get(index));
+                    let statement = match parsed {
+                        Some(Step::Parse(statement)) => Some(statement),
+                        _ => self.statement(bind.statement),
+                    };
+                    let Some(statement) = statement else { continue };
                     let before = body.len() - bind.rest.len();
                     signals.extend(in_bind(statement, bind, base + before));
                 }

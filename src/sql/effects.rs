@@ -9,7 +9,7 @@ use super::signals;
 use super::split::{Cursor, statements};
 
 /// Calls that leave something behind in the session, or ask what is there.
-const CALLS: [(&str, Effects); 16] = [
+const CALLS: [(&str, Effects); 17] = [
     ("pg_advisory_lock", Effects::ADVISORY_LOCK),
     ("pg_advisory_lock_shared", Effects::ADVISORY_LOCK),
     ("pg_try_advisory_lock", Effects::ADVISORY_LOCK),
@@ -23,6 +23,7 @@ const CALLS: [(&str, Effects); 16] = [
     ("nextval", Effects::MOVES_SEQUENCE),
     ("setval", Effects::MOVES_SEQUENCE),
     ("pg_listening_channels", Effects::CHANNELS),
+    ("pg_prepared_statement", Effects::STATEMENTS),
     ("now", Effects::NOW),
     ("transaction_timestamp", Effects::NOW),
     ("age", Effects::NOW),
@@ -80,7 +81,7 @@ pub(super) fn of_token(text: &[u8], token: &Token, next: Option<&Token>) -> Effe
     if CLOCKS.iter().any(|word| token.is_word(text, word)) {
         return Effects::NOW;
     }
-    if token.is_name(text, "pg_prepared_statements") || token.is_name(text, "pg_prepared_statement") {
+    if token.is_name(text, "pg_prepared_statements") {
         return Effects::STATEMENTS;
     }
     let Some(next) = next else { return Effects::default() };

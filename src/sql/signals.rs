@@ -33,7 +33,7 @@ pub fn calls(text: &[u8]) -> Vec<(Call, Source)> {
     let source = |words: &[Token]| {
         let [name, open, argument, end] = words else { return None };
         let (_, call) = CALLS.iter().find(|(call, _)| name.is_name(text, call)).filter(|_| open.is_mark(text, "("))?;
-        let ends = [")", ",", ":"].iter().any(|mark| end.is_mark(text, mark)) || end.is_mark(text, "::");
+        let ends = [")", ",", "::"].iter().any(|mark| end.is_mark(text, mark));
         let digits = std::str::from_utf8(argument.bytes(text)).ok()?;
         match argument.kind {
             Kind::Number if ends && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
