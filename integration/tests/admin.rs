@@ -38,8 +38,6 @@ fn main() -> std::process::ExitCode {
             clients_may_change_their_name,
             only_administrators,
             mistakes,
-            routes_are_explained,
-            explained_from_the_command_line,
             pause_and_resume_under_load,
             reconnect_under_load,
             kill_and_resume,
@@ -224,97 +222,6 @@ async fn reload(env: &Env) {
         config.iter().any(|row| row[0].as_deref() == Some("pool.size") && row[1].as_deref() == Some("7"))
     })
     .await;
-}
-
-/// What EXPLAIN ROUTE says of `item`.
-async fn explained(env: &Env, question: &str, item: &str) -> Option<String> {
-    let console = console(env).connect().await.unwrap();
-    let facts = rows(&console, &format!("EXPLAIN ROUTE {question}")).await.unwrap();
-    facts.into_iter().find(|fact| fact[0].as_deref() == Some(item)).and_then(|fact| fact[1].clone())
-}
-
-/// How many statements of `class` went to `target` for `reason`.
-async fn routed(env: &Env, class: &str, target: &str, reason: &str) -> u64 {
-    let (_, page) = env.howdah().http("/metrics").await.unwrap();
-    let label = format!("howdah_routed_statements_total{{class=\"{class}\",target=\"{target}\",reason=\"{reason}\"}} ");
-    page.lines().find_map(|line| line.strip_prefix(&label)).map_or(0, |count| count.parse().unwrap())
-}
-
-async fn routes_are_explained(env: &Env) {
-    let client = env.app().connect().await.unwrap();
-    client
-        .batch_execute(
-            "CREATE TABLE explained (a serial); CREATE VIEW hides AS SELECT nextval('explained_a_seq'); \
-             CREATE TABLE parts (a int) PARTITION BY LIST (a); \
-             CREATE TABLE parts_of PARTITION OF parts DEFAULT PARTITION BY LIST (a); \
-             CREATE UNLOGGED TABLE parts_quick PARTITION OF parts_of DEFAULT",
-        )
-        .await
-        .unwrap();
-    env.read_by_replicas("explained").await;
-    for (sql, target, reason, culprit) in [
-        ("SELECT * FROM explained", "replica", "read", None),
-        ("/* howdah: primary */ SELECT * FROM explained", "primary", "hint_primary", None),
-        ("INSERT INTO explained DEFAULT VALUES", "primary", "write_statement", None),
-        ("SELECT nextval('explained_a_seq'::text)", "primary", "write_function", Some("nextval")),
-        ("SELECT * FROM explained, public.hides", "primary", "write_relation", Some("public.hides")),
-        ("SELECT * FROM parts", "primary", "write_relation", Some("parts")),
-        ("SELECT * FROM explained FOR UPDATE", "primary", "write_row_lock", None),
-    ] {
-        let question = format!("IN app AS app {sql}");
-        // Once the catalog knows the new objects.
-        let agrees = async || explained(env, &question, "reason").await.as_deref() == Some(reason);
-        eventually(sql, Duration::from_secs(10), agrees).await;
-        let said = explained(env, &question, "target").await.unwrap();
-        assert!(said.starts_with(target), "{sql}: {said}");
-        assert_eq!(explained(env, &question, "decided by").await.as_deref(), culprit, "{sql}");
-        // And so it is.
-        let class = if reason.starts_with("write") { "write" } else { "read" };
-        let before = routed(env, class, target, reason).await;
-        rows(&client, sql).await.unwrap();
-        assert!(routed(env, class, target, reason).await > before, "{sql}");
-    }
-    // Every statement of a transaction counts.
-    let before = routed(env, "read", "primary", "transaction").await;
-    rows(&client, "BEGIN; INSERT INTO explained DEFAULT VALUES").await.unwrap();
-    rows(&client, "SELECT a FROM explained").await.unwrap();
-    rows(&client, "COMMIT").await.unwrap();
-    assert_eq!(routed(env, "read", "primary", "transaction").await, before + 1);
-    for (sql, pins) in [
-        ("SELECT 1", "no"),
-        ("CREATE TEMP TABLE t (a int)", "temporary (pin)"),
-        ("CREATE TEMP TABLE t (a int) ON COMMIT DROP", "no"),
-        ("SELECT pg_advisory_lock(1)", "advisory_lock (pin)"),
-        ("DECLARE c CURSOR WITH HOLD FOR SELECT 1", "hold_cursor (pin)"),
-        ("PREPARE p AS SELECT 1", "prepare (pin)"),
-    ] {
-        assert_eq!(explained(env, &format!("IN app {sql}"), "pins").await.as_deref(), Some(pins), "{sql}");
-    }
-    let replica = explained(env, "IN app SELECT 1", "node pg2").await.unwrap();
-    assert!(replica.contains("replayed 0/"), "{replica}");
-    let console = console(env).connect().await.unwrap();
-    let unknown = rows(&console, "EXPLAIN ROUTE IN app AS nobody SELECT 1").await.unwrap_err();
-    assert_eq!(unknown.code().unwrap().code(), "42704", "{unknown:?}");
-    // Nothing is known of a database that nobody has used.
-    let reason = explained(env, "IN nowhere SELECT * FROM explained", "reason").await;
-    assert_eq!(reason.as_deref(), Some("write_catalog_unknown"));
-    client.batch_execute("DROP VIEW hides; DROP TABLE explained").await.unwrap();
-}
-
-async fn explained_from_the_command_line(env: &Env) {
-    let asked = |statement: &str| {
-        let mut command = tokio::process::Command::new(howdah_integration::howdah::binary());
-        command.arg("explain").arg("-c").arg(env.howdah().file()).args(["-d", "app", statement]);
-        command
-    };
-    let done = asked("DELETE FROM somewhere").output().await.unwrap();
-    let out = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    assert!(out.lines().any(|line| line.split_whitespace().eq(["reason", "write_statement"])), "{out}");
-    assert!(out.contains("primary pg1"), "{out}");
-    let empty = asked(" ").output().await.unwrap();
-    assert_eq!(empty.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&empty.stderr).contains("needs a statement"));
 }
 
 /// The value in `column` of the rows of `SHOW what`, where `key` has the value `is`.

@@ -20,6 +20,7 @@ use crate::session::{Work, foreseen};
 use crate::sql::catalog::Catalog;
 use crate::sql::classify::culprit;
 use crate::sql::hint::{self, Hint};
+use crate::sql::reach::Reach;
 use crate::sql::{Class, Effects, WriteReason};
 use crate::types::{DatabaseName, UserName};
 
@@ -44,10 +45,11 @@ pub fn explain(
     let served = current.clusters.get(&destination.cluster).ok_or_else(|| no_database(&name))?;
     // Nothing is loaded for a database that need not exist.
     let contents = served.catalogs.known(&destination.server_database);
+    let settled = contents.as_ref().and_then(|contents| contents.settled());
     let catalog = contents.map_or_else(|| Arc::new(Catalog::empty()), |contents| Arc::clone(&contents.get()));
     let analysis = services.classifier.analyse(text, &catalog);
-    let orders =
-        Orders { batch: hint::parse(text), session: Hint::default(), bring: Bring::First, reach: analysis.reach };
+    let reach = settled.map_or(Reach::EVERYTHING, |_| analysis.reach);
+    let orders = Orders { batch: hint::parse(text), session: Hint::default(), bring: Bring::First, reach };
     let routing = orders.routing(&destination.routing);
     let work = match (analysis.read_only(), analysis.class()) {
         (Some(proof), _) => Work::Read(proof),

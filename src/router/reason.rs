@@ -44,13 +44,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Write(WriteReason::Statement),
         Self::Write(WriteReason::RowLock),
         Self::Write(WriteReason::Into),
         Self::Write(WriteReason::ModifyingCte),
         Self::Write(WriteReason::Function),
         Self::Write(WriteReason::Relation),
+        Self::Write(WriteReason::Type),
         Self::Write(WriteReason::Unparsed),
         Self::Write(WriteReason::CatalogUnknown),
         Self::Write(WriteReason::Session),
@@ -78,22 +79,22 @@ impl Reason {
     pub const fn index(self) -> usize {
         match self {
             Self::Write(reason) => reason as usize,
-            Self::Transaction => 10,
-            Self::HintPrimary => 11,
-            Self::Pinned => 12,
-            Self::WaitExpired => 13,
-            Self::TooFarBehind => 14,
-            Self::NoReplica => 15,
-            Self::ReplicasLagging => 16,
-            Self::ReplicasPaused => 17,
-            Self::ReadsDisabled => 18,
-            Self::ReplicaFailed => 19,
-            Self::ServerTooYoung => 20,
-            Self::TooLarge => 21,
-            Self::Read => 22,
-            Self::ReadOnlyTransaction => 23,
-            Self::HintReplica => 24,
-            Self::OnlyReadSoFar => 25,
+            Self::Transaction => 11,
+            Self::HintPrimary => 12,
+            Self::Pinned => 13,
+            Self::WaitExpired => 14,
+            Self::TooFarBehind => 15,
+            Self::NoReplica => 16,
+            Self::ReplicasLagging => 17,
+            Self::ReplicasPaused => 18,
+            Self::ReadsDisabled => 19,
+            Self::ReplicaFailed => 20,
+            Self::ServerTooYoung => 21,
+            Self::TooLarge => 22,
+            Self::Read => 23,
+            Self::ReadOnlyTransaction => 24,
+            Self::HintReplica => 25,
+            Self::OnlyReadSoFar => 26,
         }
     }
 
@@ -107,6 +108,7 @@ impl Reason {
             Self::Write(WriteReason::ModifyingCte) => "write_modifying_cte",
             Self::Write(WriteReason::Function) => "write_function",
             Self::Write(WriteReason::Relation) => "write_relation",
+            Self::Write(WriteReason::Type) => "write_type",
             Self::Write(WriteReason::Unparsed) => "write_unparsed",
             Self::Write(WriteReason::CatalogUnknown) => "write_catalog_unknown",
             Self::Write(WriteReason::Session) => "write_session",
@@ -167,6 +169,9 @@ const fn explain_write(reason: WriteReason) -> &'static str {
         WriteReason::Relation => {
             "it uses a relation that is not the same on every node, or that hides a volatile function"
         }
+        WriteReason::Type => {
+            "a type that it has to do with has a check, cast, operator or input function that is volatile"
+        }
         WriteReason::Unparsed => "it was not understood",
         WriteReason::CatalogUnknown => "the server's functions and relations are not known yet",
         WriteReason::Session => "it concerns the session",
@@ -178,13 +183,14 @@ const fn explain_write(reason: WriteReason) -> &'static str {
 mod tests {
     use super::*;
 
-    const WRITES: [WriteReason; 10] = [
+    const WRITES: [WriteReason; 11] = [
         WriteReason::Statement,
         WriteReason::RowLock,
         WriteReason::Into,
         WriteReason::ModifyingCte,
         WriteReason::Function,
         WriteReason::Relation,
+        WriteReason::Type,
         WriteReason::Unparsed,
         WriteReason::CatalogUnknown,
         WriteReason::Session,

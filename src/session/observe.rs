@@ -313,7 +313,7 @@ impl Session {
         {
             return self.registry.intern(scope, parse.text, parse.types, outlook);
         }
-        let analysis = outlook.analyse(parse.text);
+        let analysis = outlook.analyse_with(parse.text, parse.types);
         let own = |analysis| {
             let (id, known) = (self.registry.fresh_id(), Moment::of(outlook));
             Arc::new(Statement::new(id, parse.text, parse.types, analysis, known))

@@ -93,7 +93,11 @@ impl Statement {
 
     /// What the text says; asks again when more is known of the database than when it was last asked.
     pub fn analysis(&self, outlook: &Outlook<'_>) -> Analysis {
-        if outlook.catalog.seed() == self.known.catalog { self.analysis } else { outlook.analyse(&self.text) }
+        if outlook.catalog.seed() == self.known.catalog {
+            self.analysis
+        } else {
+            outlook.analyse_with(&self.text, &self.types)
+        }
     }
 
     /// Whether it is what `parse` would make.
@@ -211,7 +215,9 @@ impl Registry {
 
     /// The one statement with this text and these types in `scope`; `outlook` is asked only for a new one.
     pub fn intern(&self, scope: u64, text: &[u8], types: &[u8], outlook: &Outlook<'_>) -> Arc<Statement> {
-        self.one(scope, text, types, |id| Statement::new(id, text, types, outlook.analyse(text), Moment::of(outlook)))
+        self.one(scope, text, types, |id| {
+            Statement::new(id, text, types, outlook.analyse_with(text, types), Moment::of(outlook))
+        })
     }
 
     /// The statement that stands for the text of one that is retired.

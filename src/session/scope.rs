@@ -28,6 +28,12 @@ impl Outlook<'_> {
     pub(super) fn analyse(&self, text: &[u8]) -> Analysis {
         self.classifier.analyse(text, self.catalog)
     }
+
+    /// What it does with parameters of `types`, which stand as in a Parse: their count and their object identifiers.
+    pub(super) fn analyse_with(&self, text: &[u8], types: &[u8]) -> Analysis {
+        let (identifiers, _) = types.get(2..).unwrap_or_default().as_chunks();
+        self.analyse(text).given(identifiers.iter().map(|bytes| u32::from_be_bytes(*bytes)), self.catalog)
+    }
 }
 
 /// Settings that do not touch how a text is understood. All others count, also those that nobody has heard of.

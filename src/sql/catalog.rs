@@ -1,12 +1,12 @@
 //! What one database contains, as far as it decides where a statement may run: a value, made of rows that
 //! somebody else has asked the primary for.
 //!
-//! Names without a schema are judged over all schemas, and the strictest judgement counts: what `search_path`
-//! says need not be known. A function's body is trusted by its declared volatility; casts, domains and types' input
-//! functions are not looked at. A replica's refusal (25006) is the net below.
+//! Names without a schema are judged over all schemas, functions by all that take as many arguments, and the strictest judgement
+//! counts: what `search_path` says need not be known. A function's body is trusted by its declared volatility. A replica's refusal (25006) is the net below.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use foldhash::quality::FixedState;
@@ -15,6 +15,7 @@ use super::classify;
 use super::hidden::Hidden;
 use super::kin::{self, Kin};
 use super::reach::Reach;
+use super::types::{self, Types};
 
 /// What is known of one database.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +23,8 @@ pub struct Catalog {
     version: u64,
     /// Tells this catalog from others, of other databases too; the same for the same contents.
     seed: u64,
-    /// By name: whether any function of that name, in a schema, is volatile.
-    functions: HashMap<String, Vec<(String, Trust)>>,
+    /// By name.
+    functions: HashMap<String, Vec<Overload>>,
     /// By name: whether the relation may be read anywhere.
     relations: HashMap<String, Vec<(String, Trust)>>,
     /// Operators whose function is volatile.
@@ -38,6 +39,8 @@ pub struct Catalog {
     searching: HashSet<String>,
     /// Operators whose function may.
     searching_operators: HashSet<String>,
+    /// What runs code without calling it.
+    types: Types,
     /// What functions and triggers leave in the session.
     hidden: Arc<Hidden>,
 }
@@ -49,6 +52,28 @@ pub(super) enum Trust {
     Plain,
     /// More, or nobody knows.
     Doubtful,
+}
+
+impl Trust {
+    /// What one of two may do, of which nobody knows which.
+    pub(super) fn or(self, other: Self) -> Self {
+        if self == Self::Doubtful { self } else { other }
+    }
+}
+
+/// Functions of one name in one schema that take as many arguments.
+#[derive(Clone, Debug)]
+struct Overload {
+    schema: String,
+    trust: Trust,
+    arguments: RangeInclusive<usize>,
+}
+
+impl Overload {
+    /// Whether it may be meant by a call with `arguments`.
+    fn takes(&self, arguments: Option<usize>) -> bool {
+        arguments.is_none_or(|count| self.arguments.contains(&count))
+    }
 }
 
 /// Where relations come from, in queries. Of the system's own its tables, which every node has as the primary has them, and such of its
@@ -102,16 +127,21 @@ pub const PATIENCE: &str = "SET lock_timeout = '50ms'";
 
 /// What must be asked of the primary, in this order; `build` takes the answers. PostgreSQL 13 and newer.
 pub const QUERIES: &[&str] = &[
-    // Functions: schema, name, whether volatile, whether immutable; an aggregate is as volatile as the functions it is made of. Whether
-    // it is a user's that takes a row, and so may be called as if it were a column (`ParseFuncOrColumn`, src/backend/parser/parse_func.c).
-    "SELECT n.nspname, p.proname, bool_or('v' IN (p.provolatile, coalesce(t.provolatile, 'i'), coalesce(f.provolatile, 'i'))), \
-     bool_and(p.provolatile = 'i' AND coalesce(t.provolatile, 'i') = 'i' AND coalesce(f.provolatile, 'i') = 'i'), \
-     bool_or(p.oid >= 16384 AND p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1 AND y.typtype IN ('c', 'd', 'p')) \
-     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-     LEFT JOIN pg_catalog.pg_type y ON y.oid = p.proargtypes[0] \
-     LEFT JOIN pg_catalog.pg_aggregate a ON a.aggfnoid = p.oid \
-     LEFT JOIN pg_catalog.pg_proc t ON t.oid = a.aggtransfn LEFT JOIN pg_catalog.pg_proc f ON f.oid = a.aggfinalfn \
-     GROUP BY 1, 2",
+    // Functions: schema, name, whether volatile, whether immutable; one is as volatile as the functions that an aggregate is made of,
+    // and as what its arguments' defaults call (`funcid`, src/include/nodes/primnodes.h). Whether it is a user's that takes a row, and
+    // so may be called as if it were a column (`ParseFuncOrColumn`, src/backend/parser/parse_func.c). How many arguments it takes at least,
+    // and at most, if there is a most.
+    "WITH parts(whole, part) AS (SELECT p.oid, p.oid FROM pg_catalog.pg_proc p \
+     UNION ALL SELECT a.aggfnoid, f FROM pg_catalog.pg_aggregate a, pg_catalog.unnest(ARRAY[a.aggtransfn::pg_catalog.oid, \
+     a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]) f \
+     UNION ALL SELECT p.oid, m[1]::pg_catalog.oid FROM pg_catalog.pg_proc p, \
+     pg_catalog.regexp_matches(p.proargdefaults::pg_catalog.text, ':(?:op)?funcid (\\d+)', 'g') m) \
+     SELECT n.nspname, p.proname, bool_or(f.provolatile = 'v'), bool_and(f.provolatile = 'i'), \
+     bool_or(p.oid >= 16384 AND p.pronargs >= 1 AND p.pronargs - p.pronargdefaults <= 1 AND y.typtype IN ('c', 'd', 'p')), \
+     p.pronargs - p.pronargdefaults, CASE WHEN p.provariadic = 0 THEN p.pronargs END \
+     FROM parts JOIN pg_catalog.pg_proc p ON p.oid = whole JOIN pg_catalog.pg_proc f ON f.oid = part \
+     JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace LEFT JOIN pg_catalog.pg_type y ON y.oid = p.proargtypes[0] \
+     GROUP BY 1, 2, 6, 7",
     // Relations: schema, name, kind, persistence, a view's text, the conditions of row-level policies.
     concat!(
         "SELECT n.nspname, c.relname, ",
@@ -123,10 +153,12 @@ pub const QUERIES: &[&str] = &[
          || ')', ' AND ') FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid AND p.polqual IS NOT NULL) END ",
         relations!()
     ),
-    // Operators with a function that is volatile, or stable and not the system's: whether it is volatile.
+    // Operators of the system's types with a function that is volatile, or stable and not the system's: whether it is volatile.
+    // Those of other types are a matter of the type.
     "SELECT o.oprname, bool_or(p.provolatile = 'v') FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
-     WHERE p.provolatile = 'v' OR (p.provolatile = 's' AND p.oid >= 16384) GROUP BY 1",
+     WHERE o.oprleft < 16384 AND o.oprright < 16384 AND (p.provolatile = 'v' OR (p.provolatile = 's' AND p.oid >= 16384)) GROUP BY 1",
     kin::QUERY,
+    types::QUERY,
 ];
 
 /// A hash of what `ALTER ROLE | DATABASE … SET` gives new sessions of the database, and where the WAL ends that has
@@ -179,10 +211,13 @@ pub fn build(answers: &[Vec<Row>], (hidden, mark): (Arc<Hidden>, &str), version:
                 catalog.attributes.insert(name.clone());
             }
             let trust = if text(row, 2).as_deref() == Some("f") { Trust::Plain } else { Trust::Doubtful };
-            catalog.functions.entry(name).or_default().push((schema, trust));
+            let number = |column| text(row, column).and_then(|count| count.parse().ok());
+            let arguments = number(5).unwrap_or(0)..=number(6).unwrap_or(usize::MAX);
+            catalog.functions.entry(name).or_default().push(Overload { schema, trust, arguments });
         }
     }
-    let kin = Kin::new(rows(3));
+    catalog.types = Types::new(rows(4));
+    let kin = Kin::new(rows(3), catalog.types.doubtful());
     let mut defined = Vec::new();
     for row in rows(1) {
         let (Some(schema), Some(name)) = (text(row, 0), text(row, 1)) else { continue };
@@ -233,15 +268,20 @@ impl Catalog {
         self.seed
     }
 
-    /// Whether a schema besides the system's has a volatile function of this name.
-    pub(super) fn has_doubtful_beyond_system(&self, name: &str) -> bool {
-        let entries = self.functions.get(name).map(Vec::as_slice).unwrap_or_default();
-        entries.iter().any(|(schema, trust)| schema != "pg_catalog" && *trust == Trust::Doubtful)
+    /// Whether a schema besides the system's has a volatile function of this name that takes so many arguments.
+    pub(super) fn has_doubtful_beyond_system(&self, name: &str, arguments: Option<usize>) -> bool {
+        let mut overloads = self.functions.get(name).into_iter().flatten().filter(|function| function.takes(arguments));
+        overloads.any(|function| function.schema != "pg_catalog" && function.trust == Trust::Doubtful)
     }
 
     /// What functions and triggers leave in the session.
     pub(super) fn hidden(&self) -> &Hidden {
         &self.hidden
+    }
+
+    /// What runs code without calling it.
+    pub(super) const fn types(&self) -> &Types {
+        &self.types
     }
 
     /// Whether nothing has been loaded.
@@ -272,9 +312,10 @@ impl Catalog {
         }
     }
 
-    /// A function; `None` when there is none of that name.
-    pub(super) fn function(&self, schema: Option<&str>, name: &str) -> Option<Trust> {
-        look_up(&self.functions, schema, name)
+    /// A function, the strictest of those that a call with so many arguments may mean; `None` when there is none.
+    pub(super) fn function(&self, schema: Option<&str>, name: &str, arguments: Option<usize>) -> Option<Trust> {
+        let overloads = self.functions.get(name)?.iter().filter(|function| function.takes(arguments));
+        strictest(overloads.map(|function| (function.schema.as_str(), function.trust)), schema)
     }
 
     /// Whether a function of this name may be called as if it were a column.
@@ -284,7 +325,8 @@ impl Catalog {
 
     /// A relation; `None` when there is none of that name.
     pub(super) fn relation(&self, schema: Option<&str>, name: &str) -> Option<Trust> {
-        look_up(&self.relations, schema, name)
+        let named = self.relations.get(name)?.iter();
+        strictest(named.map(|(schema, trust)| (schema.as_str(), *trust)), schema)
     }
 
     /// What is read with a relation that may be read.
@@ -321,9 +363,10 @@ fn join(all: &mut HashMap<String, Reach>, name: &str, reach: Reach) {
     *known = known.with(reach);
 }
 
-fn look_up(all: &HashMap<String, Vec<(String, Trust)>>, schema: Option<&str>, name: &str) -> Option<Trust> {
-    let entries = all.get(name)?.iter().filter(|(entry, _)| schema.is_none_or(|schema| schema == entry));
-    entries.map(|(_, trust)| *trust).reduce(|one, other| if one == Trust::Doubtful { one } else { other })
+/// The strictest of those in `schema`, or in any where none is given.
+fn strictest<'a>(named: impl Iterator<Item = (&'a str, Trust)>, schema: Option<&str>) -> Option<Trust> {
+    let meant = named.filter(|(its, _)| schema.is_none_or(|schema| schema == *its));
+    meant.map(|(_, trust)| trust).reduce(Trust::or)
 }
 
 #[cfg(test)]
@@ -337,6 +380,25 @@ pub(super) mod tests {
     fn immutable(function: &str) -> &'static str {
         if matches!(function, "fixed" | "lower" | "count" | "sum") { "t" } else { "f" }
     }
+
+    /// Functions that differ in their arguments.
+    const OVERLOADS: [[&str; 7]; 4] = [
+        ["public", "sized", "f", "f", "f", "1", "1"],
+        ["public", "sized", "t", "f", "f", "2", "3"],
+        ["public", "sized", "t", "f", "f", "5", "-"],
+        ["public", "floor", "t", "f", "f", "1", "1"],
+    ];
+
+    /// Types that run code, and what has to do with them.
+    const TYPES: [[&str; 3]; 7] = [
+        ["checks", "20000", "t"],
+        ["_checks", "20001", "t"],
+        ["checked", "20002", "t"],
+        ["Odd one", "20003", "t"],
+        ["weighs", "-", "t"],
+        ["looks", "20004", "f"],
+        ["listed", "20005", "f"],
+    ];
 
     /// A small database: tables a, b and an unlogged one, views good and bad, a policy, functions.
     pub(in crate::sql) fn sample() -> Catalog {
@@ -355,6 +417,9 @@ pub(super) mod tests {
             ["other", "both", "t"],
             ["pg_catalog", "sum", "f"],
             ["public", "fixed", "f"],
+            ["public", "weighs", "f"],
+            ["pg_catalog", "ceil", "f"],
+            ["pg_catalog", "floor", "f"],
             ["pg_catalog", "query_to_xml", "t"],
         ];
         let relations = [
@@ -378,12 +443,17 @@ pub(super) mod tests {
             ["public", "watched", "r", "p", "-", "-"],
             ["public", "parent", "r", "p", "-", "-"],
             ["public", "owner", "r", "p", "-", "-"],
+            ["public", "checked", "r", "p", "-", "-"],
+            ["public", "listed", "r", "p", "-", "-"],
+            ["public", "keyed", "r", "p", "-", "-"],
+            ["public", "casts", "v", "p", " SELECT '1'::checks AS x;", "-"],
         ];
         let kin = [
             ["child", "grown", "heap"],
             ["unclear", "watched", "-"],
             ["cascade", "parent", "a"],
             ["cascade", "owner", "watched"],
+            ["cascade", "keyed", "checked"],
         ];
         let answers = [
             functions
@@ -392,10 +462,12 @@ pub(super) mod tests {
                     let takes_row = if ["writes", "reads"].contains(&values[1]) { "t" } else { "f" };
                     row(&[&values[..], &[immutable(values[1]), takes_row]].concat())
                 })
+                .chain(OVERLOADS.map(|values| row(&values)))
                 .collect(),
             relations.iter().map(|values| row(values)).collect(),
             vec![row(&["@@", "t"]), row(&["~~~", "f"])],
             kin.iter().map(|values| row(values)).collect(),
+            TYPES.iter().map(|values| row(values)).collect(),
         ];
         let hidden = Hidden::new(&[], &[], &definitions(&answers[RELATIONS]));
         build(&answers, (Arc::new(hidden), ""), 1)
@@ -421,7 +493,7 @@ pub(super) mod tests {
             assert_eq!(catalog.relation(None, name), expected, "{name}");
         }
         assert_eq!(catalog.relation(Some("other"), "a"), None);
-        assert_eq!(catalog.function(None, "both"), Some(Trust::Doubtful));
-        assert_eq!(catalog.function(Some("public"), "both"), Some(Trust::Plain));
+        assert_eq!(catalog.function(None, "both", Some(1)), Some(Trust::Doubtful));
+        assert_eq!(catalog.function(Some("public"), "both", None), Some(Trust::Plain));
     }
 }

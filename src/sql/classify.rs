@@ -9,6 +9,7 @@ use super::catalog::Catalog;
 use super::hint::{Hint, Route};
 use super::reach::Reach;
 use super::scan::{Kind, Scanner, Token};
+use super::types::Through;
 use super::walk::{Stop, Walk};
 use super::{Analysis, Class, Effects, WriteReason, dialect, effects, normal, writes};
 
@@ -62,7 +63,7 @@ pub(super) fn analyse(text: &[u8], fingerprint: u64, catalog: &Catalog) -> Analy
     let effects = effects(text, catalog);
     let statements = statements(text);
     let parsed = statements.as_deref().map_err(Clone::clone);
-    let reason = match parsed.and_then(|statements| class(statements, catalog)) {
+    let reason = match parsed.and_then(|statements| class(text, statements, catalog)) {
         Ok(reach) if !effects.concern_session() => return Analysis::read(effects, reach, fingerprint),
         // Whatever leaves something behind in the session belongs where the session is.
         Ok(_) => WriteReason::Session,
@@ -80,13 +81,14 @@ pub(super) fn effects(text: &[u8], catalog: &Catalog) -> Effects {
 /// The function, relation or operator because of which `text` is not a read, if it is one of these.
 #[must_use]
 pub fn culprit(text: &[u8], catalog: &Catalog) -> Option<String> {
-    statements(text).and_then(|statements| class(&statements, catalog)).err()?.culprit
+    statements(text).and_then(|statements| class(text, &statements, catalog)).err()?.culprit
 }
 
 /// What a definition in the catalog reads, if it does nothing else.
 pub(super) fn plain_read(text: &str, catalog: &Catalog) -> Option<Reach> {
-    let silent = !effects::of(text.as_bytes()).concern_session();
-    silent.then(|| statements(text.as_bytes()).and_then(|statements| class(&statements, catalog)).ok())?
+    let text = text.as_bytes();
+    let silent = !effects::of(text).concern_session();
+    silent.then(|| statements(text).and_then(|statements| class(text, &statements, catalog)).ok())?
 }
 
 /// The statements of a text, as far as the parser understands them.
@@ -102,13 +104,17 @@ fn statements(text: &[u8]) -> Result<Vec<Statement>, Stop> {
     parse(plain.as_deref().unwrap_or(&normal)).ok_or_else(|| unparsed(&normal).into())
 }
 
-/// What `statements` read, if they do nothing else.
-fn class(statements: &[Statement], catalog: &Catalog) -> Result<Reach, Stop> {
+/// What the `statements` of a text read, if they do nothing else.
+fn class(text: &[u8], statements: &[Statement], catalog: &Catalog) -> Result<Reach, Stop> {
     let mut reach = Reach::NOTHING;
     for statement in statements {
         reach = reach.with(read(statement, catalog)?);
     }
-    Ok(reach)
+    match catalog.types().through(text) {
+        Through::Nothing => Ok(reach),
+        Through::Reads => Ok(Reach::EVERYTHING),
+        Through::Anything(name) => Err(Stop { reason: WriteReason::Type, culprit: Some(name) }),
+    }
 }
 
 fn parse(normal: &str) -> Option<Vec<Statement>> {
@@ -205,6 +211,8 @@ mod tests {
             "select a.reads, (a).reads from a",
             "select xmlparse(content 'x'), json_value('{}'::jsonb, '$.x')",
             "select p.x from a* p where p.x > 1",
+            "select * from listed where 'checks' = $$ checks $$ /* checks */",
+            "select x::looks, \"Checks\" from a",
         ];
         check(&sample(), Class::Read, &texts);
     }
@@ -331,6 +339,50 @@ mod tests {
             ],
         );
         is(Function, &["select set_config('a', 'b', false)", "select setseed(0.5)", "select pg_try_advisory_lock(1)"]);
+    }
+
+    #[test]
+    fn calls_are_judged_by_how_many_arguments_they_have() {
+        let reads = ["select sized(1), sized(a => 1), ceil(1.5) from a", "select * from sized(1) s"];
+        check(&sample(), Class::Read, &reads);
+        let writes = [
+            "select sized(1, 2)",
+            "select sized(1, b => 2)",
+            "select * from sized(1, 2, 3)",
+            "select sized(*)",
+            "select sized(a.*) from a",
+            "select sized(1, 2, 3, 4, 5)",
+            "select sized(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)",
+            "select sized(1) within group (order by x) from a",
+            "select floor(x) from a",
+            // No such function.
+            "select sized()",
+            "select sized(1, 2, 3, 4)",
+        ];
+        check(&sample(), Class::Write(WriteReason::Function), &writes);
+    }
+
+    #[test]
+    fn types_that_run_code_make_writes_of_queries() {
+        let texts = [
+            "select 1::checks",
+            "select cast(x as public.\"checks\"[]) from a",
+            "select checks '1'",
+            "select (a).checks from a",
+            "select \"Odd one\" '1' from a",
+            "select * from checked",
+            "table checked",
+            "select weighs(1)",
+            "select * from reads('{}') as t(x checks)",
+            "select reads(null::checked, '{}')",
+            "copy (select '1'::checks) to stdout",
+            "explain analyze select '1'::checks",
+            "select pg_input_is_valid('1', 'checks')",
+        ];
+        check(&sample(), Class::Write(WriteReason::Type), &texts);
+        check(&sample(), Class::Write(WriteReason::Relation), &["select * from casts", "copy casts to stdout"]);
+        check(&sample(), Class::Write(WriteReason::Function), &["select CHECKS('1')"]);
+        assert_eq!(culprit(b"select 1::Checks", &sample()).as_deref(), Some("checks"));
     }
 
     #[test]

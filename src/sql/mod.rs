@@ -5,6 +5,7 @@
 
 mod body;
 mod cache;
+mod call;
 pub mod catalog;
 pub mod classify;
 pub mod command;
@@ -19,6 +20,7 @@ pub mod reach;
 pub mod scan;
 pub mod signals;
 mod split;
+mod types;
 mod walk;
 mod writes;
 
@@ -46,6 +48,8 @@ pub enum WriteReason {
     Function,
     /// It reads a relation that hides a volatile function, or is temporary, unlogged, foreign or a system view.
     Relation,
+    /// It has to do with a type whose check, cast, operator or input calls a function that is volatile.
+    Type,
     /// The parser does not understand it.
     Unparsed,
     /// Facts about functions and relations have not been loaded from the server.
@@ -67,6 +71,7 @@ impl WriteReason {
             Self::ModifyingCte => "modifying_cte",
             Self::Function => "function",
             Self::Relation => "relation",
+            Self::Type => "type",
             Self::Unparsed => "unparsed",
             Self::CatalogUnknown => "catalog_unknown",
             Self::Session => "session",
@@ -191,6 +196,16 @@ impl Analysis {
     #[must_use]
     pub const fn class(&self) -> Class {
         self.class
+    }
+
+    /// The same where the text has parameters of types with these object identifiers.
+    #[must_use]
+    pub fn given(self, parameters: impl Iterator<Item = u32>, catalog: &catalog::Catalog) -> Self {
+        match catalog.types().of_parameters(parameters) {
+            None => self,
+            Some(catalog::Trust::Plain) => Self { reach: reach::Reach::EVERYTHING, ..self },
+            Some(catalog::Trust::Doubtful) => Self::write(WriteReason::Type, self.effects, self.fingerprint),
+        }
     }
 
     /// The proof that the text may run on a replica; `None` for a write.

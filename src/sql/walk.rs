@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    BinaryOperator, Expr, Function, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor,
-};
+use sqlparser::ast::{Expr, ObjectName, Query, Select, SetExpr, Statement, TableFactor, Visit, Visitor};
 
 use super::WriteReason;
+use super::call::{Call, Factor, operator};
 use super::catalog::{Catalog, Trust};
 use super::functions::{Said, said};
 use super::reach::Reach;
@@ -86,24 +85,22 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn calls(&mut self, called: &ObjectName) -> Flow {
+    fn calls(&mut self, call: &Call) -> Flow {
+        let called = &call.name;
         let Some((schema, name)) = parts(called) else { return stop_at(WriteReason::Unparsed, called) };
         let built_in = schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
-        let known = self.catalog.function(schema.as_deref(), &name);
+        let known = self.catalog.function(schema.as_deref(), &name, call.arguments);
         self.reach = self.reach.with(self.catalog.looked_up_by(&name));
         match (said(&name), known) {
             (Said::Bound, _) => stop_at(WriteReason::Function, called),
             // A function of the user's own may bear a harmless name.
-            (Said::Plain, _) if built_in && !self.is_overloaded(&name) => ControlFlow::Continue(()),
+            (Said::Plain, _) if built_in && !self.catalog.has_doubtful_beyond_system(&name, call.arguments) => {
+                ControlFlow::Continue(())
+            }
             (_, Some(Trust::Plain)) => ControlFlow::Continue(()),
             (_, None) if self.catalog.is_unknown() => stop_at(WriteReason::CatalogUnknown, called),
             (_, Some(Trust::Doubtful) | None) => stop_at(WriteReason::Function, called),
         }
-    }
-
-    /// Whether some schema besides the system's has a volatile function of this name.
-    fn is_overloaded(&self, name: &str) -> bool {
-        self.catalog.has_doubtful_beyond_system(name)
     }
 
     fn operator(&mut self, operator: &str) -> Flow {
@@ -143,9 +140,10 @@ impl Visitor for Walk<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
         match Factor::of(factor) {
-            Factor::Function(name) => {
-                self.called = Some(name.clone());
-                self.calls(name)
+            Factor::Function(call) => {
+                let flow = self.calls(&call);
+                self.called = Some(call.name);
+                flow
             }
             Factor::Rows => ControlFlow::Continue(()),
             Factor::Unknown => stop(WriteReason::Unparsed),
@@ -160,40 +158,17 @@ impl Visitor for Walk<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
-        match expr {
-            Expr::Function(Function { name, .. }) => self.calls(name),
-            // Called without parentheses; the parser takes it for a column.
-            Expr::Identifier(name) if name.quote_style.is_none() && name.value == "current_schema" => {
-                stop_at(WriteReason::Function, name)
-            }
-            _ => match (attribute(expr, self.catalog), operator(expr)) {
-                (Some(function), _) => self.calls(&function),
-                (None, Some(operator)) => self.operator(&operator),
-                (None, None) => ControlFlow::Continue(()),
-            },
+        // Called without parentheses; the parser takes it for a column.
+        if let Expr::Identifier(name) = expr
+            && name.quote_style.is_none()
+            && name.value == "current_schema"
+        {
+            return stop_at(WriteReason::Function, name);
         }
-    }
-}
-
-/// What stands in FROM.
-pub(super) enum Factor<'a> {
-    /// A call, whose name the visitor will take for a relation's.
-    Function(&'a ObjectName),
-    /// A relation, or something in parentheses; the visitor sees what is in it.
-    Rows,
-    /// What PostgreSQL does not have.
-    Unknown,
-}
-
-impl<'a> Factor<'a> {
-    pub(super) const fn of(factor: &'a TableFactor) -> Self {
-        match factor {
-            TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => Self::Function(name),
-            TableFactor::Table { .. }
-            | TableFactor::Derived { .. }
-            | TableFactor::UNNEST { .. }
-            | TableFactor::NestedJoin { .. } => Self::Rows,
-            _ => Self::Unknown,
+        match (Call::of(expr, self.catalog), operator(expr)) {
+            (Some(call), _) => self.calls(&call),
+            (None, Some(operator)) => self.operator(&operator),
+            (None, None) => ControlFlow::Continue(()),
         }
     }
 }
@@ -201,29 +176,6 @@ impl<'a> Factor<'a> {
 /// The names that a query's WITH gives.
 pub(super) fn given(query: &Query) -> impl Iterator<Item = String> {
     query.with.iter().flat_map(|with| &with.cte_tables).map(|table| fold(&table.alias.name))
-}
-
-/// The function that an expression may call in the form of a column, `t.f` or `(t).f`. A bare name is what the visitor makes of the
-/// latter; that it is a column's in most cases is no matter, for hardly any column is called as such a function.
-pub(super) fn attribute(expr: &Expr, catalog: &Catalog) -> Option<ObjectName> {
-    let name = match expr {
-        Expr::Identifier(name) => name,
-        Expr::CompoundIdentifier(names) => names.last()?,
-        _ => return None,
-    };
-    catalog.is_attribute(&fold(name)).then(|| ObjectName::from(vec![name.clone()]))
-}
-
-/// The operator of an expression that has one, without its schema.
-pub(super) fn operator(expr: &Expr) -> Option<String> {
-    match expr {
-        Expr::BinaryOp { op: BinaryOperator::PGCustomBinaryOperator(parts), .. } => {
-            Some(parts.last().cloned().unwrap_or_default())
-        }
-        Expr::BinaryOp { op, .. } => Some(op.to_string()),
-        Expr::UnaryOp { op, .. } => Some(op.to_string()),
-        _ => None,
-    }
 }
 
 /// What a query is made of: SELECT, VALUES, TABLE, and sets of them.

@@ -5,16 +5,18 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    CopySource, CopyTarget, Delete, Expr, FromTable, Function, Insert, Merge, ObjectName, Query, Select, Statement,
-    TableFactor, TableObject, TableWithJoins, Update, Visit, Visitor,
+    CopySource, CopyTarget, Delete, Expr, FromTable, Insert, Merge, ObjectName, Query, Select, Statement, TableFactor,
+    TableObject, TableWithJoins, Update, Visit, Visitor,
 };
 
+use super::call::{Call, Factor, operator};
 use super::catalog::{Catalog, Trust};
 use super::functions::{Said, said};
 use super::reach::Reach;
 use super::scan::Token;
 use super::split;
-use super::walk::{Factor, attribute, given, operator, parts};
+use super::types::Through;
+use super::walk::{given, parts};
 
 /// First words of statements that concern the session or its transaction, and change no relation.
 const QUIET: [&str; 18] = [
@@ -58,6 +60,9 @@ const HARMLESS: [&str; 14] = [
 
 /// What `text` may change, of which the parser has made `parsed`.
 pub(super) fn reach(text: &[u8], parsed: &[Statement], catalog: &Catalog) -> Reach {
+    if matches!(catalog.types().through(text), Through::Anything(_)) {
+        return Reach::EVERYTHING;
+    }
     let texts = split::statements(text);
     let mut reach = Reach::NOTHING;
     for (at, _) in texts.iter().enumerate().filter(|(_, tokens)| !is_quiet(text, tokens)) {
@@ -134,12 +139,13 @@ impl Found<'_> {
         go_on((is_table || is_plain || self.local.contains(&name)).then_some(()))
     }
 
-    fn calls(&self, name: &ObjectName) -> Flow {
-        let Some((schema, name)) = parts(name) else { return ControlFlow::Break(()) };
+    fn calls(&self, call: &Call) -> Flow {
+        let Some((schema, name)) = parts(&call.name) else { return ControlFlow::Break(()) };
         let built_in = schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
-        let own = built_in && !self.catalog.has_doubtful_beyond_system(&name);
+        let own = built_in && !self.catalog.has_doubtful_beyond_system(&name, call.arguments);
         let harmless = own && (said(&name) == Said::Plain || HARMLESS.contains(&name.as_str()));
-        go_on((harmless || self.catalog.function(schema.as_deref(), &name) == Some(Trust::Plain)).then_some(()))
+        let known = || self.catalog.function(schema.as_deref(), &name, call.arguments);
+        go_on((harmless || known() == Some(Trust::Plain)).then_some(()))
     }
 }
 
@@ -172,9 +178,10 @@ impl Visitor for Found<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Flow {
         match Factor::of(factor) {
-            Factor::Function(name) => {
-                self.called = Some(name.clone());
-                self.calls(name)
+            Factor::Function(call) => {
+                let flow = self.calls(&call);
+                self.called = Some(call.name);
+                flow
             }
             Factor::Rows => ControlFlow::Continue(()),
             Factor::Unknown => ControlFlow::Break(()),
@@ -189,11 +196,8 @@ impl Visitor for Found<'_> {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Flow {
-        if let Expr::Function(Function { name, .. }) = expr {
-            return self.calls(name);
-        }
-        if let Some(function) = attribute(expr, self.catalog) {
-            return self.calls(&function);
+        if let Some(call) = Call::of(expr, self.catalog) {
+            return self.calls(&call);
         }
         let doubtful = operator(expr).is_some_and(|operator| self.catalog.doubts_operator(&operator));
         go_on((!doubtful).then_some(()))
@@ -261,6 +265,8 @@ mod tests {
             ("select * from heap", "heap"),
             ("select * from grown", "heap"),
             ("select * from a where lower(x) = 'y' and fixed(1) = 1 and x in (select x from m)", "a m"),
+            ("insert into a values (1::looks)", "a"),
+            ("insert into listed select x from a", "listed"),
             ("select * from guarded", "guarded"),
             ("copy a to stdout", "a"),
         ]);
@@ -303,7 +309,13 @@ mod tests {
             "declare c cursor for select 1",
             "something else",
             "begin; something else",
+            "insert into checked values (1)",
+            "delete from keyed",
+            "insert into a values (1::checks)",
+            "update a set x = weighs(1)",
             // And reads.
+            "select * from listed",
+            "select 1::looks",
             "select * from pg_catalog.pg_class",
             "select reads(1) from a",
             "select pg_get_userbyid(1)",
