@@ -23,6 +23,7 @@ fn main() -> std::process::ExitCode {
             is_done_when_its_connection_closes,
             in_a_transaction,
             waiting_for_a_server,
+            waiting_within_a_transaction,
             reads_on_replicas,
             process_ids_mean_their_clients,
         ],
@@ -161,6 +162,73 @@ async fn waiting_for_a_server(env: &Env) {
         holder.batch_execute("COMMIT").await.unwrap();
     }
     assert_eq!(error_code(&waiter.query("SELECT pg_current_xact_id()").await), None);
+}
+
+/// What each batch of a conversation brings: types of messages, what was done, errors and the status.
+async fn told(client: &mut Wire, batches: &[Vec<u8>]) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for batch in batches {
+        client.send(batch).await;
+        let messages = client.until_ready().await;
+        let told = messages.iter().map(|message| match message.tag {
+            b'E' => format!("E {}", error_code(std::slice::from_ref(message)).unwrap()),
+            _ => wire::describe(message),
+        });
+        all.push(told.collect());
+    }
+    all
+}
+
+/// A transaction that can get no server fails like others, and not its client.
+async fn waiting_within_a_transaction(env: &Env) {
+    if env.is_direct() {
+        return;
+    }
+    let run = |sql: &str| [wire::parse("", sql, &[]), wire::bind("", "", &[]), wire::execute("", 0)].concat();
+    let scripts = [
+        vec![wire::query("ROLLBACK")],
+        vec![wire::query("COMMIT"), wire::query("SELECT 1")],
+        vec![[run("COMMIT"), wire::sync()].concat(), wire::query("SELECT 2")],
+        vec![wire::query("SELECT 3"), wire::query("SAVEPOINT s"), wire::query("ROLLBACK TO s"), wire::query("COMMIT")],
+        vec![wire::query("COMMIT AND CHAIN"), wire::query("SELECT 4"), wire::query("ROLLBACK")],
+        vec![wire::query("ROLLBACK; SELECT 5"), wire::query("SELECT 6")],
+        vec![[run("SELECT 7"), run("ROLLBACK"), wire::sync()].concat(), [run("ROLLBACK"), wire::sync()].concat()],
+        vec![
+            [wire::parse("known", "SELECT 8", &[]), wire::sync()].concat(),
+            wire::query("BEGIN"),
+            wire::query("ROLLBACK"),
+        ],
+        vec![wire::sync(), wire::query(""), wire::query("END")],
+    ];
+    let mut other = Wire::connect(&env.app()).await;
+    told(&mut other, &[[wire::parse("known", "SELECT 8", &[]), wire::sync()].concat()]).await;
+    for begin in ["BEGIN", "BEGIN READ ONLY", "/* howdah: replica */ BEGIN ISOLATION LEVEL REPEATABLE READ"] {
+        for script in &scripts {
+            let mut direct = Wire::connect(&Login::app(env.cluster.primary().port)).await;
+            told(&mut direct, &[wire::query(begin), wire::query("SELECT 1/0")]).await;
+            let expected = told(&mut direct, script).await;
+
+            let mut holders = Vec::new();
+            for _ in 0..2 {
+                let holder = env.app().connect().await.unwrap();
+                holder.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+                holders.push(holder);
+            }
+            let mut waiter = Wire::connect(&env.app()).await;
+            waiter.query(begin).await;
+            waiter.send(&wire::query("SELECT pg_advisory_xact_lock(1)")).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            cancel(env.port(), &waiter.key).await;
+            let messages = waiter.until_ready().await;
+            assert_eq!(error_code(&messages).as_deref(), Some("57014"));
+            assert_eq!(messages.last().unwrap().body, b"E");
+            // No server is needed to end it, and any will do to say that it has failed.
+            if script.len() > 1 {
+                holders.clear();
+            }
+            assert_eq!(told(&mut waiter, script).await, expected, "{begin}");
+        }
+    }
 }
 
 async fn reads_on_replicas(env: &Env) {

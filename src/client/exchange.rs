@@ -299,7 +299,7 @@ impl Client {
     /// No server could be had: the client is told, and goes on if it can.
     pub(super) async fn refuse(&mut self, error: AttachError, until: Until) -> Result<(), End> {
         self.info.idle();
-        if self.session.status() != TransactionStatus::Idle || self.sync_follows(until) {
+        if self.sync_follows(until) || !self.session.goes_on_without() {
             // What follows must not run outside the transaction that the client believes in.
             let report: Report = error.into();
             return Err(End::Told(Report { severity: Severity::Fatal, ..report }));
@@ -307,11 +307,12 @@ impl Client {
         if let AttachError::Report(report) = &error {
             self.services.counters.errors.record(report.code.0);
         }
+        let status = self.session.status();
         let bytes = match &error {
-            AttachError::Report(report) => answer::failed(report, TransactionStatus::Idle),
-            AttachError::Relayed(body) => answer::relayed(body, TransactionStatus::Idle),
-            AttachError::Lost => answer::failed(&answer::not_attached(), TransactionStatus::Idle),
-            AttachError::Aborted => answer::failed(&answer::aborted(), TransactionStatus::Idle),
+            AttachError::Report(report) => answer::failed(report, status),
+            AttachError::Relayed(body) => answer::relayed(body, status),
+            AttachError::Lost => answer::failed(&answer::not_attached(), status),
+            AttachError::Aborted => answer::failed(&answer::aborted(), status),
         };
         self.answer(&bytes).await
     }

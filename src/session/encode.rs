@@ -104,14 +104,21 @@ impl Upstream<'_> {
 }
 
 impl Session {
-    /// What must go to a fresh server before the batch: the BEGIN that was answered already.
+    /// What must go to a fresh server before the batch: the BEGIN that was answered already, and what makes it fail if it has.
     pub fn prelude(&mut self, up: &mut Upstream<'_>) {
+        let status = self.status();
         if let Tx::Deferred(begun) = &self.tx {
             up.out.make(|out| frontend::put_query(out, &begun.text));
             up.replies.expect(Kind::Query, Whose::Ours, Some(Note::Begin));
+            if begun.failed {
+                up.out.make(frontend::put_refused);
+                up.replies.expect(Kind::Refused, Whose::Ours, Some(Note::Begin));
+                up.out.make(frontend::put_sync);
+                up.replies.expect(Kind::Sync, Whose::Ours, None);
+            }
             up.carried.unnamed = None;
             // Sent once, even if the batch that follows goes out in pieces.
-            self.tx = Tx::Open(TransactionStatus::InTransaction);
+            self.tx = Tx::Open(status);
         }
     }
 

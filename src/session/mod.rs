@@ -131,6 +131,8 @@ pub struct Deferred {
     pub text: Box<[u8]>,
     /// What it asked for.
     pub modes: TransactionModes,
+    /// Whether it has failed since, for want of a server.
+    pub failed: bool,
 }
 
 /// Where the client is in a transaction.
@@ -226,9 +228,19 @@ impl Session {
     pub const fn status(&self) -> TransactionStatus {
         match &self.tx {
             Tx::Idle => TransactionStatus::Idle,
+            Tx::Deferred(Deferred { failed: true, .. }) => TransactionStatus::Failed,
             Tx::Deferred(_) => TransactionStatus::InTransaction,
             Tx::Open(status) => *status,
         }
+    }
+
+    /// No server could be had for a batch: says whether the client may go on all the same, outside of a transaction, or in one that
+    /// has failed.
+    pub fn goes_on_without(&mut self) -> bool {
+        if let Tx::Deferred(begun) = &mut self.tx {
+            begun.failed = true;
+        }
+        !matches!(self.tx, Tx::Open(_))
     }
 
     /// Why the client keeps its server.

@@ -331,6 +331,7 @@ impl Session {
         let read = strictest.and_then(Analysis::read_only);
         match &self.tx {
             Tx::Open(_) => Work::Transaction,
+            Tx::Deferred(begun) if begun.failed => Work::Transaction,
             Tx::Deferred(begun) => match (read, begun.modes.read_only) {
                 (Some(_), Some(true)) if !self.serializable(begun) => Work::Read(ReadOnly::transaction()),
                 // A standby would have to be told READ WRITE, and refuse.
@@ -379,7 +380,8 @@ impl Session {
             (tag::CLOSE, _) => matches!(frontend::object(body), Ok((Object::Statement, _))),
             (tag::PARSE, Step::Parse(statement)) => {
                 let name = Parse::open(body).map(|parse| parse.name).unwrap_or_default();
-                !name.is_empty() && statement.is_accepted() && !self.statements.contains_key(name)
+                let failed = self.status() == TransactionStatus::Failed;
+                !failed && !name.is_empty() && statement.is_accepted() && !self.statements.contains_key(name)
             }
             _ => false,
         });
@@ -421,17 +423,17 @@ impl Session {
         let lone = self.lone_command(batch, plan)?;
         let (status, words) = match (&self.tx, lone.command()?) {
             (Tx::Idle, Command::Begin(modes)) => {
-                let deferred = Deferred { text: lone.text().into(), modes: *modes };
+                let deferred = Deferred { text: lone.text().into(), modes: *modes, failed: false };
                 let words =
                     if starts_with_ignoring_case(lone.text(), b"start") { "START TRANSACTION" } else { "BEGIN" };
                 self.tx = Tx::Deferred(deferred);
                 (TransactionStatus::InTransaction, words)
             }
-            (Tx::Deferred(_), Command::Commit { chain: false }) => {
+            (Tx::Deferred(Deferred { failed: false, .. }), Command::Commit { chain: false }) => {
                 self.tx = Tx::Idle;
                 (TransactionStatus::Idle, "COMMIT")
             }
-            (Tx::Deferred(_), Command::Rollback { chain: false }) => {
+            (Tx::Deferred(_), Command::Commit { chain: false } | Command::Rollback { chain: false }) => {
                 self.tx = Tx::Idle;
                 (TransactionStatus::Idle, "ROLLBACK")
             }
