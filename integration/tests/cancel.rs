@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
             in_a_transaction,
             waiting_for_a_server,
             waiting_within_a_transaction,
+            waiting_before_a_sync,
             reads_on_replicas,
             process_ids_mean_their_clients,
         ],
@@ -228,6 +229,45 @@ async fn waiting_within_a_transaction(env: &Env) {
             }
             assert_eq!(told(&mut waiter, script).await, expected, "{begin}");
         }
+    }
+}
+
+/// Behind an error what comes before the next Sync is passed over, whoever gave the error.
+async fn waiting_before_a_sync(env: &Env) {
+    if env.is_direct() {
+        return;
+    }
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let holder = env.app().connect().await.unwrap();
+        holder.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+        holders.push(holder);
+    }
+    let mut outside = Wire::connect(&env.app()).await;
+    let mut inside = Wire::connect(&env.app()).await;
+    inside.query("BEGIN").await;
+    let asked = [wire::parse("p", "SELECT pg_current_xact_id()", &[]), wire::describe_object(b'S', "p"), wire::flush()];
+    for client in [&mut outside, &mut inside] {
+        client.send(&asked.concat()).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cancel(env.port(), &client.key).await;
+        assert_eq!(error_code(&[client.receive().await]).as_deref(), Some("57014"));
+    }
+    holders.clear();
+    let long = "x".repeat(100_000);
+    let rest =
+        [wire::bind("", "p", &[Some(&long)]), wire::execute("", 0), wire::query("SELECT 1"), wire::flush()].concat();
+    let again = [wire::bind("", "p", &[]), wire::execute("", 0), wire::sync()].concat();
+    for (client, status) in [(&mut outside, "I"), (&mut inside, "E")] {
+        client.send(&rest).await;
+        assert!(client.receive_within(Duration::from_millis(200)).await.is_none(), "nothing is answered before a Sync");
+        client.send(&wire::sync()).await;
+        let messages = client.until_ready().await;
+        assert_eq!((messages.len(), &messages[0].body[..]), (1, status.as_bytes()));
+        client.send(&again).await;
+        assert_eq!(error_code(&client.until_ready().await).as_deref(), Some("26000"));
+        client.query("ROLLBACK").await;
+        assert_eq!(wire::first_column(&client.query("SELECT 'alive'").await), ["alive"]);
     }
 }
 

@@ -10,22 +10,20 @@ use crate::protocol::tag::TransactionStatus;
 
 /// An error, and that the next statement is welcome.
 pub fn failed(report: &Report, status: TransactionStatus) -> BytesMut {
-    let mut out = BytesMut::new();
-    report.encode(&mut out);
+    let mut out = error(report);
     backend::ready_for_query(&mut out, status);
     out
 }
 
-/// An error's body as a server sent it, and that the next statement is welcome.
-pub fn relayed(body: &[u8], status: TransactionStatus) -> BytesMut {
+/// An error's body as a server sent it.
+pub fn relayed(body: &[u8]) -> BytesMut {
     let mut out = BytesMut::new();
     backend::message(&mut out, b'E', |out| out.extend_from_slice(body));
-    backend::ready_for_query(&mut out, status);
     out
 }
 
-/// The last words to a client.
-pub fn farewell(report: &Report) -> BytesMut {
+/// An error, and nothing else.
+pub fn error(report: &Report) -> BytesMut {
     let mut out = BytesMut::new();
     report.encode(&mut out);
     out

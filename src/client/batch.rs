@@ -120,6 +120,10 @@ impl Client {
 
     /// Adds `frame` to the batch; says when the batch is at its end.
     fn take(&mut self, frame: Frame) -> Result<Option<Read>, ReadError> {
+        if self.session.passes_over(frame.tag) {
+            self.wire.done();
+            return Ok(None);
+        }
         let stray = matches!(frame.tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL);
         if stray && self.frames.is_empty() && !self.is_attached() {
             // Left over from a copy that failed: PostgreSQL ignores it too.

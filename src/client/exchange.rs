@@ -15,7 +15,7 @@ use super::counters::Class;
 use super::freshness::{Changed, Witness};
 use super::task::{Attachment, Client, End, Held};
 use crate::net::worker;
-use crate::protocol::error::{Report, Severity};
+use crate::protocol::error::Severity;
 use crate::protocol::sqlstate::SqlState;
 use crate::protocol::tag::{TransactionStatus, frontend as tag};
 use crate::relay::{self, Farewell, Hold, Outcome, Until};
@@ -291,30 +291,9 @@ impl Client {
         matches!(&self.attachment, Attachment::Lent(held) if held.changed.is_some())
     }
 
-    async fn answer(&mut self, bytes: &[u8]) -> Result<(), End> {
+    pub(super) async fn answer(&mut self, bytes: &[u8]) -> Result<(), End> {
         self.forget_batch();
         self.wire.send(bytes).await.map_err(|_| End::Gone)
-    }
-
-    /// No server could be had: the client is told, and goes on if it can.
-    pub(super) async fn refuse(&mut self, error: AttachError, until: Until) -> Result<(), End> {
-        self.info.idle();
-        if self.sync_follows(until) || !self.session.goes_on_without() {
-            // What follows must not run outside the transaction that the client believes in.
-            let report: Report = error.into();
-            return Err(End::Told(Report { severity: Severity::Fatal, ..report }));
-        }
-        if let AttachError::Report(report) = &error {
-            self.services.counters.errors.record(report.code.0);
-        }
-        let status = self.session.status();
-        let bytes = match &error {
-            AttachError::Report(report) => answer::failed(report, status),
-            AttachError::Relayed(body) => answer::relayed(body, status),
-            AttachError::Lost => answer::failed(&answer::not_attached(), status),
-            AttachError::Aborted => answer::failed(&answer::aborted(), status),
-        };
-        self.answer(&bytes).await
     }
 
     /// A replica would not do it: the connection is closed, what is known of the statement corrected.

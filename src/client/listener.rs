@@ -220,7 +220,7 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
             services.counters.errors.record(report.code.0);
             tracing::info!(peer = %visitor.peer, code = report.code.as_str(), message = %report.message, "login refused");
             let mut wire = Wire::new(visitor.arrived.stream, Arc::clone(&services.stash), &[]);
-            let _ = visitor.deadline.run(wire.send(&answer::farewell(&report))).await;
+            let _ = visitor.deadline.run(wire.send(&answer::error(&report))).await;
             wire.shutdown().await;
             Next::End
         }

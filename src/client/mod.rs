@@ -21,6 +21,7 @@ mod listening;
 pub mod lookup;
 mod pinning;
 mod ready;
+mod refusal;
 mod replication;
 mod roaming;
 pub mod services;

@@ -185,7 +185,7 @@ impl Client {
         if let End::Told(report) = &end {
             tracing::info!(client = %self.info.id, code = report.code.as_str(), message = %report.message, "client connection ends");
             self.services.counters.errors.record(report.code.0);
-            let bytes = answer::farewell(report);
+            let bytes = answer::error(report);
             let _ = Box::pin(tokio::time::timeout(FAREWELL, self.wire.send(&bytes))).await;
         }
         self.count_traffic();

@@ -29,6 +29,8 @@ pub mod scope;
 mod sequences;
 pub mod settings;
 pub mod signals;
+mod trifles;
+mod tx;
 mod undo;
 
 #[cfg(test)]
@@ -45,7 +47,7 @@ use crate::protocol::replies::Event;
 use crate::protocol::tag::{TransactionStatus, backend as tag};
 use crate::protocol::text::split_cstr;
 use crate::sql::Effects;
-use crate::sql::command::{Parsed, TransactionModes};
+use crate::sql::command::Parsed;
 use carried::{Carried, Reported};
 use listens::Listens;
 pub use lone::Roaming;
@@ -55,6 +57,8 @@ use pins::{HeldCursors, Pins, Reason};
 pub use policy::foreseen;
 use registry::{Registry, Statement};
 use settings::{Difference, Ledger, Settings, Value};
+use tx::Sequence;
+pub use tx::{Deferred, Tx};
 pub use undo::{Forgotten, Learns, Names};
 
 /// What a server's reply queue remembers for the session.
@@ -124,28 +128,6 @@ pub enum Note {
 /// The setting that SET changes in part.
 const MERGED: &str = "datestyle";
 
-/// A transaction that the client began and no server knows of yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deferred {
-    /// The statement that began it, as the client wrote it.
-    pub text: Box<[u8]>,
-    /// What it asked for.
-    pub modes: TransactionModes,
-    /// Whether it has failed since, for want of a server.
-    pub failed: bool,
-}
-
-/// Where the client is in a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tx {
-    /// Outside.
-    Idle,
-    /// Inside one that no server has begun.
-    Deferred(Deferred),
-    /// Inside one that its server has begun.
-    Open(TransactionStatus),
-}
-
 /// A portal whose statement concerns the session: what it runs, and the `set_config` calls whose arguments its Bind gave.
 #[derive(Debug)]
 struct Portal {
@@ -174,6 +156,8 @@ pub struct Session {
     listens: Option<Box<Listens>>,
     /// Whether something failed since the transaction, or the implicit one of this batch, began.
     failed: bool,
+    /// What becomes of messages.
+    sequence: Sequence,
     /// Whether the transaction has set something for itself alone, which the ledger does not know.
     strays: Held,
     /// Whether it asks what it did with sequences, now and then.
@@ -209,38 +193,13 @@ impl Session {
             before: None,
             listens: None,
             failed: false,
+            sequence: Sequence::Sound,
             strays: Held::Nothing,
             asks_sequences: Held::Nothing,
             doubt: Effects::default(),
             objects: 0,
             shown: None,
         }
-    }
-
-    /// Where the client is in a transaction.
-    #[must_use]
-    pub const fn tx(&self) -> &Tx {
-        &self.tx
-    }
-
-    /// The transaction status as the client believes it.
-    #[must_use]
-    pub const fn status(&self) -> TransactionStatus {
-        match &self.tx {
-            Tx::Idle => TransactionStatus::Idle,
-            Tx::Deferred(Deferred { failed: true, .. }) => TransactionStatus::Failed,
-            Tx::Deferred(_) => TransactionStatus::InTransaction,
-            Tx::Open(status) => *status,
-        }
-    }
-
-    /// No server could be had for a batch: says whether the client may go on all the same, outside of a transaction, or in one that
-    /// has failed.
-    pub fn goes_on_without(&mut self) -> bool {
-        if let Tx::Deferred(begun) = &mut self.tx {
-            begun.failed = true;
-        }
-        !matches!(self.tx, Tx::Open(_))
     }
 
     /// Why the client keeps its server.
