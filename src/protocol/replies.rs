@@ -179,7 +179,10 @@ impl<N> Replies<N> {
             match kind {
                 // "The backend ignores Flush and Sync messages received during copy-in mode."
                 Kind::Sync => return,
-                Kind::CopyEnd => self.copying_in = false,
+                Kind::CopyEnd => {
+                    self.copying_in = false;
+                    return;
+                }
                 _ => {}
             }
         }
@@ -265,10 +268,6 @@ impl<N> Replies<N> {
             | (tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED, Kind::Execute) => self.done(),
             (tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE, Kind::Query) => {
                 self.copying_in = false;
-                // The end of the copy that this completes, so that it does not count as the next one's.
-                if let Some(end) = self.queue.iter().position(|entry| entry.kind == Kind::CopyEnd) {
-                    self.queue.remove(end);
-                }
                 Event::Command
             }
             (tag::PARAMETER_DESCRIPTION, Kind::Describe)
@@ -346,6 +345,10 @@ impl<N> Replies<N> {
             index += 1;
             index > before || entry.kind != Kind::Sync
         });
+        // It is this copy's, and must not count as the next one's.
+        if let Some(end) = self.queue.iter().position(|entry| entry.kind == Kind::CopyEnd) {
+            self.queue.remove(end);
+        }
         let extended = self.queue.front().is_some_and(|entry| entry.kind == Kind::Execute);
         if extended && !self.queue.iter().any(|entry| entry.kind == Kind::Sync) {
             self.sync = Sync::Due;
@@ -443,6 +446,14 @@ mod tests {
         replies.expect(CopyEnd, Client, None);
         replies.expect(SYNC, Client, None);
         assert!(replies.on(b'C', 0).is_ok() && replies.on(b'Z', b'I').is_ok());
+        assert!(replies.is_clean());
+    }
+
+    #[test]
+    fn the_end_of_a_copy_is_not_that_of_a_query_before_it() {
+        let sent = [(Query, Ours), (Execute, Client), (CopyEnd, Client), (SYNC, Client)];
+        let (relayed, replies) = run(&sent, "CZGCZ");
+        assert_eq!(relayed, "GCZ");
         assert!(replies.is_clean());
     }
 
