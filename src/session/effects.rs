@@ -60,6 +60,9 @@ impl Session {
                 self.each_ledger(Ledger::discard_all);
                 self.pins.discard_all();
                 self.listen(Action::UnlistenAll);
+                // It commits at once, also in front of others without a Sync (`XACT_FLAGS_NEEDIMMEDIATECOMMIT`,
+                // src/include/access/xact.h).
+                self.committed();
             }
             Command::Execute { name, .. } => {
                 if let Some(statement) = self.statements.get(name.as_bytes()) {
