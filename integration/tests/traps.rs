@@ -33,6 +33,7 @@ fn main() -> std::process::ExitCode {
             statements_run_under_their_own_settings,
             plans_from_before_a_change_are_made_anew,
             messages_run_without_a_sync,
+            a_copy_in_pieces_behind_begin,
         ],
     )
 }
@@ -659,4 +660,23 @@ async fn messages_run_without_a_sync(env: &Env) {
     client.send(&wire::sync()).await;
     assert_eq!(error_code(&client.until_ready().await), None);
     assert_eq!(held().await, "0");
+}
+
+/// Where a client pauses is nobody's business: the end of an extended copy is not answered before its Sync.
+async fn a_copy_in_pieces_behind_begin(env: &Env) {
+    let copy =
+        [wire::parse("", "COPY in_pieces FROM STDIN", &[]), wire::bind("", "", &[]), wire::execute("", 0)].concat();
+    let all = [&copy[..], &wire::copy_data(b"1\n"), &wire::copy_done(), &wire::sync()].concat();
+    let mut client = Wire::connect(&env.app()).await;
+    client.query("CREATE TABLE in_pieces (a int)").await;
+    for cut in (copy.len() - 12..all.len()).step_by(3) {
+        client.query("BEGIN").await;
+        client.send(&all[..cut]).await;
+        // Longer than whole messages wait for others.
+        tokio::time::sleep(Duration::from_millis(70)).await;
+        client.send(&all[cut..]).await;
+        let tags: String = client.until_ready().await.iter().map(|message| char::from(message.tag)).collect();
+        assert_eq!(tags, "12GCZ", "cut at {cut} of {}", all.len());
+        client.query("COMMIT").await;
+    }
 }

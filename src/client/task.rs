@@ -424,7 +424,7 @@ impl Client {
 
     /// Whether the copy that is going on was asked for by a simple query.
     pub(super) fn copies_simply(&self) -> bool {
-        matches!(&self.attachment, Attachment::Lent(held) if held.lease.replies.front_kind() == Some(Kind::Query))
+        matches!(&self.attachment, Attachment::Lent(held) if held.lease.replies.next_of_client() == Some(Kind::Query))
     }
 
     /// The pool on node `node`.

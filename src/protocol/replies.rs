@@ -207,10 +207,10 @@ impl<N> Replies<N> {
         std::mem::take(&mut self.parses)
     }
 
-    /// What the next answer is for.
+    /// What the next answer to the client is for.
     #[must_use]
-    pub fn front_kind(&self) -> Option<Kind> {
-        self.queue.front().map(|entry| entry.kind)
+    pub fn next_of_client(&self) -> Option<Kind> {
+        self.queue.iter().find(|entry| entry.whose == Whose::Client).map(|entry| entry.kind)
     }
 
     /// Whether messages were sent that a Sync must still follow.
