@@ -391,50 +391,51 @@ async fn a_parameter_that_was_revoked_is_not_replaced(env: &Env) {
 
 /// What a client sends while its settings are on their way to a server that refuses them has no effect at all.
 async fn nothing_is_run_behind_settings_that_are_refused(env: &Env) {
-    let Some(primary) = app_may_set_track_functions(env).await else { return };
+    if app_may_set_track_functions(env).await.is_some() {
+        let grant = "GRANT SET ON PARAMETER track_functions TO app";
+        let revoke = "REVOKE SET ON PARAMETER track_functions FROM app";
+        let words =
+            ["SET track_functions = 'all'", "RESET track_functions", "current_setting('track_functions')", "none"];
+        nothing_is_run_behind(env, [grant, revoke], words).await;
+    }
+    env.cluster.primary().query("DROP ROLE IF EXISTS for_a_while; CREATE ROLE for_a_while").await;
+    let words = ["SET ROLE for_a_while", "RESET ROLE", "current_user", "app"];
+    nothing_is_run_behind(env, ["GRANT for_a_while TO app", "REVOKE for_a_while FROM app"], words).await;
+    env.cluster.primary().query("DROP ROLE for_a_while").await;
+}
+
+/// The same of a setting that takes the right that `grant` gives: how it is set and reset, its value in SQL, the default.
+async fn nothing_is_run_behind(env: &Env, [grant, revoke]: [&str; 2], [set, reset, value, default]: [&str; 4]) {
+    let primary = env.cluster.primary();
+    primary.query(grant).await;
     seen(env, "").await;
     let other = env.app().connect().await.unwrap();
     let mut client = Wire::connect(&env.app()).await;
-    assert_eq!(error_code(&client.query("SET track_functions = 'all'").await), None);
-    primary.query("REVOKE SET ON PARAMETER track_functions FROM app").await;
-    let insert = "INSERT INTO seen VALUES ('all', current_setting('track_functions'))";
-    let parse = wire::parse("s", insert, &[]);
+    assert_eq!(error_code(&client.query(set).await), None);
+    primary.query(revoke).await;
+    let insert = format!("INSERT INTO seen VALUES ('set', {value})");
+    let parse = wire::parse("s", &insert, &[]);
     let run = [wire::bind("", "s", &[]), wire::execute("", 0)].concat();
+    let rollback = [wire::parse("", "ROLLBACK", &[]), wire::bind("", "", &[]), wire::execute("", 0)].concat();
     for batch in [
         wire::query(&format!("ROLLBACK; {insert}")),
         wire::query(&format!("COMMIT; {insert}")),
         wire::query(&format!("ABORT; BEGIN; {insert}; COMMIT")),
         [&parse[..], &run, &wire::sync()].concat(),
-        [
-            &wire::parse("", "ROLLBACK", &[])[..],
-            &wire::bind("", "", &[]),
-            &wire::execute("", 0),
-            &parse,
-            &run,
-            &wire::sync(),
-        ]
-        .concat(),
+        [&rollback[..], &parse, &run, &wire::sync()].concat(),
     ] {
         elsewhere(&other).await;
         client.send(&batch).await;
         let answer = client.until_ready().await;
-        assert_eq!(error_code(&answer).as_deref(), Some("42501"));
+        assert_eq!(error_code(&answer).as_deref(), Some("42501"), "{set}");
         assert_eq!(answer.len(), 2, "an error, and no more: {answer:?}");
     }
     assert_seen(env, 0).await;
     // The name that was parsed behind them is free.
-    primary.query("GRANT SET ON PARAMETER track_functions TO app").await;
-    assert_eq!(error_code(&client.query("RESET track_functions").await), None);
-    client
-        .send(
-            &[
-                &wire::parse("s", "INSERT INTO seen VALUES ('none', current_setting('track_functions'))", &[])[..],
-                &run,
-                &wire::sync(),
-            ]
-            .concat(),
-        )
-        .await;
+    primary.query(grant).await;
+    assert_eq!(error_code(&client.query(reset).await), None);
+    let insert = wire::parse("s", &format!("INSERT INTO seen VALUES ('{default}', {value})"), &[]);
+    client.send(&[&insert[..], &run, &wire::sync()].concat()).await;
     assert_eq!(error_code(&client.until_ready().await), None);
     assert_seen(env, 1).await;
 }

@@ -49,11 +49,8 @@ impl Client {
     ) -> Result<(), (Box<Lent>, Difference)> {
         let along = match (self.session.attach(&mut lent.lease.carried), orders.bring) {
             (None, _) => None,
-            // Whose rights a statement has is certain before it is sent.
-            (Some(difference), bring) if bring == Bring::First || difference.changes_identity() => {
-                return Err((Box::new(lent), difference));
-            }
-            (Some(difference), _) => Some(Box::new(Along { difference, orders: orders.clone() })),
+            (Some(difference), Bring::First) => return Err((Box::new(lent), difference)),
+            (Some(difference), Bring::Along) => Some(Box::new(Along { difference, orders: orders.clone() })),
         };
         self.hold(lent, along, now);
         Ok(())

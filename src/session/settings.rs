@@ -155,35 +155,25 @@ impl Settings {
                 sql.push(set(name, value));
             }
         }
-        (!sql.is_empty()).then(|| Difference { sql, identity: differs(ROLE) || differs(AUTHORIZATION) })
+        (!sql.is_empty()).then_some(Difference(sql))
     }
 }
 
 /// Statements that change a server's settings, in their order. They must be run in one transaction: the server is then
 /// as wanted, or as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Difference {
-    sql: Vec<String>,
-    /// Whether it changes whose rights statements run with.
-    identity: bool,
-}
+pub struct Difference(Vec<String>);
 
 impl Difference {
-    /// Whether it changes the role or the session's user.
-    #[must_use]
-    pub const fn changes_identity(&self) -> bool {
-        self.identity
-    }
-
     /// Its statements.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.sql.iter().map(String::as_str)
+        self.0.iter().map(String::as_str)
     }
 
     /// All of it as one simple query, of which a server applies everything or nothing.
     #[must_use]
     pub fn to_query(&self) -> String {
-        self.sql.join(";")
+        self.0.join(";")
     }
 }
 

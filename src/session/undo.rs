@@ -48,6 +48,11 @@ enum Fate {
     Skipped,
 }
 
+/// What `statement` is called.
+fn name_in<'a>(names: &'a Names, statement: &Arc<Statement>) -> Option<&'a [u8]> {
+    names.iter().find(|(_, known)| Arc::ptr_eq(known, statement)).map(|(name, _)| &**name)
+}
+
 impl Session {
     /// A server has refused `statement` because its result has changed: whoever prepares its text again gets a new
     /// statement on every server.
@@ -89,12 +94,17 @@ impl Session {
         let Some(Note::Bound(statement)) = &failure.failed else { return None };
         let theirs = statement.server_name.as_bytes();
         let at = body.windows(theirs.len()).position(|window| window == theirs)?;
-        let closed = failure.skipped.iter().find_map(|note| match note {
-            Note::Closed { name, statement: known } if Arc::ptr_eq(known, statement) => Some(name),
+        // What is passed over would have forgotten it.
+        let forgotten = failure.skipped.iter().find_map(|note| match note {
+            Note::Closed { name, statement: known } if Arc::ptr_eq(known, statement) => Some(&**name),
+            Note::Executed { forgotten: Some(forgotten), .. } => match &**forgotten {
+                Forgotten::One { name, statement: known, .. } if Arc::ptr_eq(known, statement) => Some(&**name),
+                Forgotten::One { .. } => None,
+                Forgotten::All(names, _) => name_in(names, statement),
+            },
             _ => None,
         });
-        let known = || self.statements.iter().find(|(_, known)| Arc::ptr_eq(known, statement)).map(|(name, _)| name);
-        let name = closed.or_else(known)?;
+        let name = forgotten.or_else(|| name_in(&self.statements, statement))?;
         Some([&body[..at], name, &body[at + theirs.len()..]].concat())
     }
 
