@@ -22,9 +22,15 @@ const FIRST_NORMAL_OID: u32 = 16384;
 pub(crate) enum Writes {
     /// A line is one write.
     Whole,
-    /// Every byte is sent on its own.
+    /// Every byte is sent on its own, and before one of a long line the client pauses.
     ByteByByte,
 }
+
+/// Lines longer than this have a pause in them.
+const LONG: usize = 60;
+
+/// For longer than Howdah waits for the rest of a batch.
+const PAUSE: Duration = Duration::from_millis(60);
 
 /// All that a client hears that says `script` to the server at `port`.
 pub(crate) async fn hear(script: &Script, port: u16, writes: Writes) -> Vec<String> {
@@ -44,7 +50,11 @@ async fn talk(script: &Script, port: u16, writes: Writes, heard: &mut Vec<String
             Writes::Whole => exchange.send.len().max(1),
             Writes::ByteByByte => 1,
         };
-        for part in exchange.send.chunks(parts) {
+        let pause = pause_in(&exchange.send).filter(|_| writes == Writes::ByteByByte);
+        for (at, part) in exchange.send.chunks(parts).enumerate() {
+            if pause == Some(at) {
+                tokio::time::sleep(PAUSE).await;
+            }
             // A server that has hung up said so before, or is found out below.
             let _sent = wire.try_send(part).await;
         }
@@ -52,6 +62,12 @@ async fn talk(script: &Script, port: u16, writes: Writes, heard: &mut Vec<String
             hear_until(&mut wire, *tag, heard).await;
         }
     }
+}
+
+/// Where in `line` the client pauses: always in the same place, and in each line in another.
+fn pause_in(line: &[u8]) -> Option<usize> {
+    let mixed = line.iter().fold(0_usize, |mixed, byte| mixed.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    (line.len() > LONG).then(|| mixed % line.len())
 }
 
 async fn hear_until(wire: &mut Wire, tag: u8, heard: &mut Vec<String>) {
