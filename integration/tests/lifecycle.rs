@@ -8,7 +8,7 @@ use howdah_integration::session::{Login, eventually, rows};
 use howdah_integration::settings::users_and;
 use howdah_integration::suite::{self, Env, Subject};
 use howdah_integration::tools::{PGBENCH_SUMS_AGREE, pgbench};
-use howdah_integration::wire::{self, Wire, describe};
+use howdah_integration::wire::{self, Wire, describe, error_code};
 use howdah_integration::{Howdah, howdah};
 use tokio::process::Command;
 
@@ -25,6 +25,7 @@ fn main() -> std::process::ExitCode {
             kill_leaves_no_server_connection,
             clients_that_hang_up_leave_nothing,
             clients_that_hang_up_in_line_cost_nothing,
+            clients_that_stop_midway_are_let_go,
             wrong_file_is_refused,
             hba_file_decides,
             verifiers_are_enough,
@@ -194,6 +195,45 @@ async fn clients_that_hang_up_in_line_cost_nothing(env: &Env) {
     // Nobody's statement is run, and the server is not closed over any of them.
     let next = tokio::time::timeout(Duration::from_secs(3), rows(&holder, pid)).await;
     assert_eq!(next.expect("the line is short").unwrap(), server);
+}
+
+/// Who is silent in the middle of a message is silent: limits and orders reach it all the same.
+async fn clients_that_stop_midway_are_let_go(env: &Env) {
+    let limits = [
+        ("limits.client_idle_timeout", "500ms"),
+        ("limits.idle_transaction_timeout", "300ms"),
+        ("pool.size", "1"),
+        ("routing.reads", "primary"),
+    ];
+    let howdah = Howdah::start(&env.cluster, &limits).await;
+    let login = Login::app(howdah.port);
+    let half = |message: Vec<u8>| message[..message.len() / 2].to_vec();
+    let silences = [vec![], half(wire::query("SELECT 2")), vec![b'Q']];
+    for silence in &silences {
+        for (begin, code) in [(true, "25P03"), (false, "57P05")] {
+            let mut client = Wire::connect(&login).await;
+            if begin {
+                client.query("BEGIN; SELECT pg_current_xact_id()").await;
+            }
+            client.send(silence).await;
+            let farewell = client.receive_within(Duration::from_secs(5)).await.expect("a farewell");
+            assert_eq!(error_code(&[farewell]).as_deref(), Some(code), "{silence:?}");
+            // The server is free.
+            let mut next = Wire::connect(&login).await;
+            assert_eq!(error_code(&next.query("SELECT 3").await), None);
+        }
+    }
+    let howdah = Howdah::start(&env.cluster, &[]).await;
+    let mut client = Wire::connect(&Login::app(howdah.port)).await;
+    client.send(&silences[1]).await;
+    let console = Login::console(howdah.port).connect().await.unwrap();
+    let clients = console.query("SHOW CLIENTS", &[]).await.unwrap();
+    let column = |name: &str| clients[0].columns().iter().position(|column| column.name() == name).unwrap();
+    let app = clients.iter().find(|row| row.get::<_, &str>(column("database")) == "app").unwrap();
+    let id = app.get::<_, &str>(column("ptr")).trim_start_matches('c');
+    rows(&console, &format!("KILL_CLIENT {id}")).await.unwrap();
+    let farewell = client.receive_within(Duration::from_secs(5)).await.expect("a farewell");
+    assert_eq!(error_code(&[farewell]).as_deref(), Some("57P01"));
 }
 
 async fn wrong_file_is_refused(env: &Env) {

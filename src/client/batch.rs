@@ -5,9 +5,11 @@ use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
+use super::answer;
 use super::task::Client;
 use crate::net::buffer::BUFFER;
 use crate::net::wire::Filled;
+use crate::protocol::error::Report;
 use crate::protocol::frame::{Frame, FrameError, Incomplete, Next};
 use crate::protocol::tag::frontend as tag;
 use crate::relay::Until;
@@ -35,6 +37,9 @@ pub(super) enum ReadError {
     TooLong { limit: usize },
     #[error("invalid frontend message type {tag}")]
     Unknown { tag: u8 },
+    /// Somebody ended the connection, or the rest of a message was waited for in vain.
+    #[error("no more is read")]
+    Told(Box<Report>),
 }
 
 /// What came of waiting for more.
@@ -93,18 +98,42 @@ impl Client {
     }
 
     /// Reads once; for what is already framed, not for long. Cancel safe.
-    async fn more(&mut self, want: usize) -> io::Result<More> {
+    async fn more(&mut self, want: usize) -> Result<More, ReadError> {
         let at_once = poll_fn(|cx| Poll::Ready(self.wire.poll_fill(cx, want))).await;
         let filled = match at_once {
             Poll::Ready(filled) => filled?,
-            Poll::Pending if self.frames.is_empty() => self.wire.fill(want).await?,
             // Boxed, as few need it.
+            Poll::Pending if self.frames.is_empty() => Box::pin(self.rest(want)).await?,
             Poll::Pending => match Box::pin(tokio::time::timeout(PAUSE, self.wire.fill(want))).await {
                 Ok(filled) => filled?,
                 Err(_) => return Ok(More::Pause),
             },
         };
         Ok(if filled == Filled::End { More::End } else { More::Bytes })
+    }
+
+    /// More of a message of which a part is here: like what is waited for between messages, for a time, and not if somebody ends the
+    /// connection.
+    async fn rest(&mut self, want: usize) -> Result<Filled, ReadError> {
+        let limit = self.idle_limit();
+        let fill = poll_fn(|cx| {
+            if let Poll::Ready(filled) = self.wire.poll_fill(cx, want) {
+                return Poll::Ready(filled.map_err(ReadError::from));
+            }
+            self.info.listen(cx.waker());
+            if self.info.is_killed() {
+                Poll::Ready(Err(ReadError::Told(Box::new(answer::killed()))))
+            } else {
+                Poll::Pending
+            }
+        });
+        match limit {
+            None => fill.await,
+            Some((limit, report)) => match tokio::time::timeout(limit, fill).await {
+                Ok(filled) => filled,
+                Err(_) => Err(ReadError::Told(Box::new(report(self)))),
+            },
+        }
     }
 
     /// Whether the messages so far are a BEGIN of a transaction that may begin on a replica. JDBC sends it together with the

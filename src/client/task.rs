@@ -157,7 +157,7 @@ pub(super) struct Client {
 }
 
 /// What a client is told that was idle for too long.
-type Reproach = fn(&Client) -> Report;
+pub(super) type Reproach = fn(&Client) -> Report;
 
 /// What ended a wait for the client's next batch.
 enum Woken {
@@ -230,7 +230,7 @@ impl Client {
                     }
                 }
                 Ok(Read::Terminate | Read::End) => return End::Gone,
-                Err(error) => return read_error(&error),
+                Err(error) => return read_error(error),
             }
         }
     }
@@ -314,7 +314,7 @@ impl Client {
     }
 
     /// How long this wait may last, and what the client is told then.
-    fn idle_limit(&self) -> Option<(Duration, Reproach)> {
+    pub(super) fn idle_limit(&self) -> Option<(Duration, Reproach)> {
         let limits = self.limits();
         let status = self.session.status();
         let pinned = self.pin_limit().filter(|_| status == TransactionStatus::Idle);
@@ -453,9 +453,10 @@ impl Client {
 /// How long a client may take to read why it is let go.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-fn read_error(error: &ReadError) -> End {
+fn read_error(error: ReadError) -> End {
     match error {
         ReadError::Io(_) => End::Gone,
+        ReadError::Told(report) => End::Told(*report),
         ReadError::Frame(_) | ReadError::Unknown { .. } => {
             End::Told(Report::fatal(SqlState::PROTOCOL_VIOLATION, error.to_string()))
         }
