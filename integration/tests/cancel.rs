@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use howdah_integration::session::{Login, rows};
 use howdah_integration::suite::{self, Env, Subject};
 use howdah_integration::wire::{self, Wire, cancel, error_code};
+use tokio_postgres::Client;
 
 fn main() -> std::process::ExitCode {
     suite::main(
@@ -25,6 +26,7 @@ fn main() -> std::process::ExitCode {
             waiting_for_a_server,
             waiting_within_a_transaction,
             waiting_before_a_sync,
+            waiting_without_its_settings,
             reads_on_replicas,
             process_ids_mean_their_clients,
         ],
@@ -148,13 +150,8 @@ async fn waiting_for_a_server(env: &Env) {
         return;
     }
     // Both of the primary's servers are taken; the third client waits in Howdah's queue.
-    let mut holders = Vec::new();
-    for _ in 0..2 {
-        let holder = env.app().connect().await.unwrap();
-        holder.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
-        holders.push(holder);
-    }
     let mut waiter = Wire::connect(&env.app()).await;
+    let holders = hold_both(env).await;
     waiter.send(&wire::query("SELECT pg_current_xact_id()")).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     cancel(env.port(), &waiter.key).await;
@@ -209,12 +206,7 @@ async fn waiting_within_a_transaction(env: &Env) {
             told(&mut direct, &[wire::query(begin), wire::query("SELECT 1/0")]).await;
             let expected = told(&mut direct, script).await;
 
-            let mut holders = Vec::new();
-            for _ in 0..2 {
-                let holder = env.app().connect().await.unwrap();
-                holder.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
-                holders.push(holder);
-            }
+            let mut holders = hold_both(env).await;
             let mut waiter = Wire::connect(&env.app()).await;
             waiter.query(begin).await;
             waiter.send(&wire::query("SELECT pg_advisory_xact_lock(1)")).await;
@@ -237,12 +229,7 @@ async fn waiting_before_a_sync(env: &Env) {
     if env.is_direct() {
         return;
     }
-    let mut holders = Vec::new();
-    for _ in 0..2 {
-        let holder = env.app().connect().await.unwrap();
-        holder.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
-        holders.push(holder);
-    }
+    let mut holders = hold_both(env).await;
     let mut outside = Wire::connect(&env.app()).await;
     let mut inside = Wire::connect(&env.app()).await;
     inside.query("BEGIN").await;
@@ -269,6 +256,47 @@ async fn waiting_before_a_sync(env: &Env) {
         client.query("ROLLBACK").await;
         assert_eq!(wire::first_column(&client.query("SELECT 'alive'").await), ["alive"]);
     }
+}
+
+/// A transaction that has failed for want of a server runs nothing either when its settings are refused on top of that.
+async fn waiting_without_its_settings(env: &Env) {
+    if env.is_direct() {
+        return;
+    }
+    let primary = env.cluster.primary();
+    primary.query("DROP ROLE IF EXISTS for_a_while; CREATE ROLE for_a_while; GRANT for_a_while TO app").await;
+    let setup = "CREATE TABLE run_without (a int); GRANT ALL ON run_without TO public";
+    env.app().connect().await.unwrap().batch_execute(setup).await.unwrap();
+    let mut waiter = Wire::connect(&env.app()).await;
+    assert_eq!(error_code(&waiter.query("SET ROLE for_a_while").await), None);
+    waiter.query("BEGIN").await;
+    let holders = hold_both(env).await;
+    waiter.send(&wire::query("INSERT INTO run_without VALUES (1)")).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    cancel(env.port(), &waiter.key).await;
+    assert_eq!(error_code(&waiter.until_ready().await).as_deref(), Some("57014"));
+    primary.query("REVOKE for_a_while FROM app").await;
+    drop(holders);
+    for insert in ["ROLLBACK; INSERT INTO run_without VALUES (2)", "INSERT INTO run_without VALUES (3)"] {
+        let messages = waiter.query(insert).await;
+        assert!(error_code(&messages).is_some_and(|code| code == "42501" || code == "25P02"), "{insert}");
+        assert_eq!(messages.last().unwrap().body, b"E");
+    }
+    assert_eq!(waiter.query("ROLLBACK").await.last().unwrap().body, b"I");
+    let other = env.app().connect().await.unwrap();
+    assert_eq!(rows(&other, "SELECT count(*) FROM run_without").await.unwrap()[0][0].as_deref(), Some("0"));
+    primary.query("DROP ROLE for_a_while").await;
+}
+
+/// Takes both servers of the primary, for as long as what it gives is kept.
+async fn hold_both(env: &Env) -> Vec<Client> {
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let holder = env.app().connect().await.unwrap();
+        holder.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+        holders.push(holder);
+    }
+    holders
 }
 
 async fn reads_on_replicas(env: &Env) {
