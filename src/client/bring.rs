@@ -33,13 +33,11 @@ pub(super) struct Along {
 }
 
 impl Client {
-    /// How settings may come to the server: before a batch whose end the server does not answer, they come alone, and so they do where
-    /// a Sync stands before the batch, because a transaction is made to fail.
+    /// How settings may come to the server: before a batch whose end the server does not answer, they come alone.
     pub(super) fn bring(&self, until: Until) -> Bring {
         let last = self.frames.last().map(|frame| frame.tag);
         let ready = matches!(last, Some(tag::QUERY | tag::SYNC | tag::FUNCTION_CALL));
-        let failed = self.session.status() == TransactionStatus::Failed;
-        if until == Until::Replied && ready && !failed { Bring::Along } else { Bring::First }
+        if until == Until::Replied && ready { Bring::Along } else { Bring::First }
     }
 
     /// The server is the client's, unless there are settings that it lacks and that can't be sent along.

@@ -376,8 +376,6 @@ impl Relay<'_> {
     fn refuse(&mut self, note: Option<&Note>) {
         match note {
             Some(Note::Refused(report)) => self.down.make(|out| report.encode(out)),
-            // The client was told.
-            Some(Note::Begin) => {}
             _ => self.down.make(|out| Report::error(SqlState::INTERNAL_ERROR, "refused").encode(out)),
         }
     }

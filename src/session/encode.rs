@@ -111,10 +111,9 @@ impl Session {
             up.out.make(|out| frontend::put_query(out, &begun.text));
             up.replies.expect(Kind::Query, Whose::Ours, Some(Note::Begin));
             if begun.failed {
-                up.out.make(frontend::put_refused);
-                up.replies.expect(Kind::Refused, Whose::Ours, Some(Note::Begin));
-                up.out.make(frontend::put_sync);
-                up.replies.expect(Kind::Sync, Whose::Ours, None);
+                // A simple query, as the BEGIN: a Sync would end what a server passes over when it refuses settings.
+                up.out.make(|out| frontend::put_query(out, b"ROLLBACK TO howdah_had_no_server"));
+                up.replies.expect(Kind::Query, Whose::Ours, None);
             }
             up.carried.unnamed = None;
             // Sent once, even if the batch that follows goes out in pieces.

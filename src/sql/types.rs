@@ -85,8 +85,10 @@ impl Types {
             if let Some(identifier) = identifier.as_deref().and_then(|text| text.parse().ok()) {
                 types.identifiers.insert(identifier, trust);
             }
+        }
+        if let Some(strictest) = types.names.values().copied().reduce(Trust::or) {
             for function in BY_NAME {
-                types.add(function, trust);
+                types.add(function, strictest);
             }
         }
         types
