@@ -115,10 +115,11 @@ impl AwaitFirst {
         let (header, bare) = split_header(message)?;
         let binding = self.binding(header, chosen)?;
         let client_nonce = client_nonce(bare)?;
-        let nonce = format!("{client_nonce}{}", STANDARD.encode(self.nonce));
-        let (salt, iterations) = (STANDARD.encode(&self.keys.salt), self.keys.iterations);
-        let first = format!("r={nonce},s={salt},i={iterations}");
-        let so_far = format!("{bare},{first},");
+        // Not by `format!`, which grows its string piece by piece: these are for each login.
+        let nonce = [client_nonce, &STANDARD.encode(self.nonce)].concat();
+        let (salt, iterations) = (STANDARD.encode(&self.keys.salt), self.keys.iterations.to_string());
+        let first = ["r=", &nonce, ",s=", &salt, ",i=", &iterations].concat();
+        let so_far = [bare, ",", &first, ","].concat();
         Ok((first.into_bytes(), AwaitFinal { keys: self.keys, binding, nonce, so_far }))
     }
 
@@ -168,7 +169,7 @@ impl AwaitFinal {
         if !bool::from(stored_key.ct_eq(&self.keys.stored_key)) {
             return Err(ScramFault::Proof);
         }
-        let last = format!("v={}", STANDARD.encode(hmac(&self.keys.server_key, &parts)));
+        let last = ["v=", &STANDARD.encode(hmac(&self.keys.server_key, &parts))].concat();
         Ok((last.into_bytes(), ClientKeys::secret(&client_key, &self.keys.server_key)))
     }
 }

@@ -173,6 +173,9 @@ async fn open(services: Arc<Services>, console: Arc<dyn Console>, unopened: Unop
     }
 }
 
+/// Room for all that most clients are told until they are ready.
+const GREETING: usize = 1024;
+
 /// A client that has not proved who it is.
 struct Visitor {
     arrived: Box<startup::Client>,
@@ -185,7 +188,7 @@ struct Visitor {
 
 /// The second phase: who it is.
 async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor: Visitor) -> Next {
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(GREETING);
     match prepare(&services, &mut visitor, &mut out).await {
         Ok(Prepared::Client(seed)) => {
             let startup::Client { stream, ahead, .. } = *visitor.arrived;
