@@ -42,7 +42,7 @@ pub struct ClientInfo {
     /// Which replication it is for.
     pub replication: Replication,
     /// What it calls itself.
-    application_name: Mutex<String>,
+    application_name: Mutex<Box<str>>,
     /// When it connected.
     pub connected_at: Instant,
     /// Named statements it has prepared.
@@ -57,7 +57,7 @@ pub struct ClientInfo {
     server: AtomicU64,
     pins: AtomicU16,
     /// Since when it is pinned, and by what; written when that begins or ends.
-    pin: Mutex<Option<Pin>>,
+    pin: Mutex<Option<Box<Pin>>>,
     killed: AtomicBool,
     poked: AtomicBool,
     /// Wakes its task.
@@ -102,7 +102,7 @@ impl ClientInfo {
             ends: arrival.ends,
             encryption: arrival.encryption,
             replication: arrival.replication,
-            application_name: Mutex::new(arrival.application_name),
+            application_name: Mutex::new(arrival.application_name.into()),
             connected_at: arrival.now,
             prepared: AtomicUsize::new(0),
             transactions: AtomicU64::new(0),
@@ -120,13 +120,13 @@ impl ClientInfo {
 
     /// What it calls itself.
     pub fn application_name(&self) -> String {
-        self.application_name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.application_name.lock().unwrap_or_else(PoisonError::into_inner).to_string()
     }
 
     /// It calls itself otherwise now.
     pub fn rename(&self, name: Option<&str>) {
         let mut known = self.application_name.lock().unwrap_or_else(PoisonError::into_inner);
-        name.unwrap_or_default().clone_into(&mut known);
+        *known = name.unwrap_or_default().into();
     }
 
     /// It lies idle.
@@ -179,14 +179,14 @@ impl ClientInfo {
         if bits == 0 {
             *pin = None;
         } else {
-            pin.get_or_insert_with(|| Pin { since: Instant::now(), digest });
+            pin.get_or_insert_with(|| Box::new(Pin { since: Instant::now(), digest }));
         }
         reasons_of(bits & !before)
     }
 
     /// Since when it keeps its server, and by what that began.
     pub fn pin(&self) -> Option<Pin> {
-        *self.pin.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pin.lock().unwrap_or_else(PoisonError::into_inner).as_deref().copied()
     }
 
     /// Whether it keeps its server for any reason.

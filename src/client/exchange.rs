@@ -343,7 +343,7 @@ impl Client {
         }
         Err(match farewell {
             Farewell::Relayed => End::Gone,
-            Farewell::None => End::Told(answer::server_lost(wrote)),
+            Farewell::None => End::told(answer::server_lost(wrote)),
         })
     }
 

@@ -457,7 +457,7 @@ impl Seed {
             services,
             attachment: Attachment::Detached,
             frames: SmallVec::new(),
-            pools: Vec::new(),
+            pools: SmallVec::new(),
             wrote_on: None,
             pending: Effects::default(),
             ear: None,

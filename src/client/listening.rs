@@ -213,7 +213,7 @@ impl Client {
         // Who does not read is waited for, as long as nothing else happens.
         poll_fn(|cx| {
             if self.info.is_killed() {
-                return Poll::Ready(Err(End::Told(answer::killed())));
+                return Poll::Ready(Err(End::told(answer::killed())));
             }
             if let Some(ear) = &self.ear
                 && ear.subscription.mailbox().poll_too_much(cx).is_ready()
@@ -267,6 +267,6 @@ impl From<TooSlow> for End {
             SqlState::CONFIGURATION_LIMIT_EXCEEDED,
             "terminating connection because more notifications wait for it than limits.notify_queue allows",
         );
-        Self::Told(report.hint("Read notifications sooner, keep transactions shorter, or raise limits.notify_queue."))
+        Self::told(report.hint("Read notifications sooner, keep transactions shorter, or raise limits.notify_queue."))
     }
 }

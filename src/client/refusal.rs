@@ -16,7 +16,7 @@ impl Client {
         if (open && !self.can_pass_over()) || !self.session.goes_on_without() {
             // What follows must not run outside the transaction that the client believes in.
             let report: Report = error.into();
-            return Err(End::Told(Report { severity: Severity::Fatal, ..report }));
+            return Err(End::told(Report { severity: Severity::Fatal, ..report }));
         }
         if let AttachError::Report(report) = &error {
             self.services.counters.errors.record(report.code.0);

@@ -8,8 +8,9 @@ use bytes::BufMut;
 
 use super::carried::Carried;
 use super::observe::{Batch, Plan, Step};
+use super::portals::Portal;
 use super::registry::Statement;
-use super::{Note, Portal, Session, Tx, columns};
+use super::{Note, Session, Tx, columns};
 use crate::protocol::error::Report;
 use crate::protocol::frame::{Frame, HEADER};
 use crate::protocol::frontend::{self, Bind, Object, Parse};
@@ -333,10 +334,9 @@ impl Session {
         match statement.filter(|statement| statement.concerns_session()) {
             Some(statement) => {
                 let parsed = statement.parsed.as_ref().map(|parsed| with_arguments(parsed, bind));
-                self.portals.insert(bind.portal.into(), Portal { statement, parsed });
+                self.portals.insert(bind.portal, Portal { statement, parsed });
             }
-            None if self.portals.is_empty() => {}
-            None => drop(self.portals.remove(bind.portal)),
+            None => self.portals.remove(bind.portal),
         }
         up.expect(Kind::Bind, note);
     }

@@ -23,6 +23,7 @@ mod observe;
 pub mod parameters;
 pub mod pins;
 mod policy;
+mod portals;
 pub mod registry;
 pub mod roam;
 pub mod scope;
@@ -36,10 +37,7 @@ mod undo;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use foldhash::fast::RandomState;
 
 use crate::auth::Authenticated;
 use crate::protocol::error::Report;
@@ -55,6 +53,7 @@ pub use observe::{Batch, Intent, Plan, Standing, Work};
 use parameters::Parameters;
 use pins::{HeldCursors, Pins, Reason};
 pub use policy::foreseen;
+use portals::Portals;
 use registry::{Registry, Statement};
 use settings::{Difference, Ledger, Settings, Value};
 use tx::Sequence;
@@ -128,13 +127,6 @@ pub enum Note {
 /// The setting that SET changes in part.
 const MERGED: &str = "datestyle";
 
-/// A portal whose statement concerns the session: what it runs, and the `set_config` calls whose arguments its Bind gave.
-#[derive(Debug)]
-struct Portal {
-    statement: Arc<Statement>,
-    parsed: Option<Parsed>,
-}
-
 /// One client's session.
 #[derive(Debug)]
 pub struct Session {
@@ -142,7 +134,7 @@ pub struct Session {
     statements: Names,
     unnamed: Option<Arc<Statement>>,
     /// Those whose statements concern the session.
-    portals: HashMap<Box<[u8]>, Portal, RandomState>,
+    portals: Portals,
     ledger: Ledger,
     /// The settings of the server that is lent to this client, while one is.
     server: Ledger,
@@ -182,9 +174,9 @@ impl Session {
     ) -> Self {
         Self {
             registry,
-            statements: HashMap::default(),
+            statements: Names::default(),
             unnamed: None,
-            portals: HashMap::default(),
+            portals: Portals::default(),
             ledger: Ledger::new(Arc::clone(&startup), startup),
             server: Ledger::default(),
             believed,
