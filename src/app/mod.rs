@@ -221,8 +221,7 @@ async fn accept(listener: Listener, services: Arc<Services>, console: Arc<dyn Co
                 continue;
             }
         };
-        let place = services.directory.enter();
-        listener::serve(Arc::clone(&services), Arc::clone(&console), Accepted { socket, peer, place });
+        listener::serve(Arc::clone(&services), Arc::clone(&console), Accepted { socket, peer });
     }
 }
 

@@ -50,6 +50,12 @@ enum More {
     End,
 }
 
+impl From<Filled> for More {
+    fn from(filled: Filled) -> Self {
+        if filled == Filled::End { Self::End } else { Self::Bytes }
+    }
+}
+
 /// How long whole messages wait for the rest of their batch. PostgreSQL runs them as they come, and a client may wait for
 /// an error, a notice or a lock before it goes on.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -87,7 +93,13 @@ impl Client {
                     if missing > limit {
                         return Err(ReadError::TooLong { limit });
                     }
-                    match self.more(missing.min(1 << 20)).await? {
+                    let want = missing.min(1 << 20);
+                    let more = match poll_fn(|cx| Poll::Ready(self.wire.poll_fill(cx, want))).await {
+                        Poll::Ready(filled) => More::from(filled?),
+                        // Boxed, as few need it.
+                        Poll::Pending => Box::pin(self.more(want)).await?,
+                    };
+                    match more {
                         More::Bytes => {}
                         More::Pause => return Ok(Read::Batch(Until::Sent)),
                         More::End => return Ok(Read::End),
@@ -97,19 +109,15 @@ impl Client {
         }
     }
 
-    /// Reads once; for what is already framed, not for long. Cancel safe.
+    /// Waits for more; for what is already framed, not for long. Cancel safe.
     async fn more(&mut self, want: usize) -> Result<More, ReadError> {
-        let at_once = poll_fn(|cx| Poll::Ready(self.wire.poll_fill(cx, want))).await;
-        let filled = match at_once {
-            Poll::Ready(filled) => filled?,
-            // Boxed, as few need it.
-            Poll::Pending if self.frames.is_empty() => Box::pin(self.rest(want)).await?,
-            Poll::Pending => match Box::pin(tokio::time::timeout(PAUSE, self.wire.fill(want))).await {
-                Ok(filled) => filled?,
-                Err(_) => return Ok(More::Pause),
-            },
-        };
-        Ok(if filled == Filled::End { More::End } else { More::Bytes })
+        if self.frames.is_empty() {
+            return self.rest(want).await.map(More::from);
+        }
+        match tokio::time::timeout(PAUSE, self.wire.fill(want)).await {
+            Ok(filled) => Ok(filled?.into()),
+            Err(_) => Ok(More::Pause),
+        }
     }
 
     /// More of a message of which a part is here: like what is waited for between messages, for a time, and not if somebody ends the

@@ -254,15 +254,6 @@ pub struct Directory {
 #[derive(Debug)]
 pub struct Place {
     directory: Arc<Directory>,
-    /// How many there were before it.
-    before: usize,
-}
-
-impl Place {
-    /// Whether there were `bound` connections, or more, before this one.
-    pub const fn exceeds(&self, bound: usize) -> bool {
-        self.before >= bound
-    }
 }
 
 /// A client's entry; taken out when dropped.
@@ -273,10 +264,10 @@ pub struct Entry {
 }
 
 impl Directory {
-    /// A place for one more connection; whether it is one too many is for [`Place::exceeds`] to say.
-    pub fn enter(self: &Arc<Self>) -> Place {
+    /// A place for one more connection, and how many there were before it.
+    pub fn enter(self: &Arc<Self>) -> (Place, usize) {
         let before = self.connected.fetch_add(1, Ordering::AcqRel);
-        Place { directory: Arc::clone(self), before }
+        (Place { directory: Arc::clone(self) }, before)
     }
 
     /// Takes note of a client that has logged in and been given this process id.

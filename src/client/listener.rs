@@ -1,7 +1,6 @@
 //! Accepting connections: each becomes a task, within bounds, and ends as a client, a console or a cancel request.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -61,73 +60,48 @@ pub struct Accepted {
     pub socket: Stream,
     /// Where it comes from.
     pub peer: ClientAddress,
-    /// Its place among the clients.
-    pub place: Place,
 }
 
-/// What a connection is doing. Each phase is a future of its own that ends with the next one, so that a client
-/// does not carry the memory that its login took.
-pub(super) struct Phase(std::pin::Pin<Box<dyn Future<Output = Next> + Send>>);
+/// What a connection is doing until it is served. Each phase is a future of its own that ends with the next one, so that a
+/// client does not carry the memory that its login took.
+struct Phase(std::pin::Pin<Box<dyn Future<Output = Next> + Send>>);
 
 /// What follows a phase.
-pub(super) enum Next {
+enum Next {
     /// Nothing.
     End,
-    /// Another, here.
+    /// Another.
     Phase(Phase),
-    /// Another, on the worker where the client belongs now; its sockets have to settle there.
-    Elsewhere(Phase),
+    /// Being served: a task of its own, which is smaller than one that holds any phase.
+    Served(Box<Client>),
 }
 
 impl Phase {
-    pub(super) fn new(phase: impl Future<Output = Next> + Send + 'static) -> Self {
+    fn new(phase: impl Future<Output = Next> + Send + 'static) -> Self {
         Self(Box::pin(phase))
     }
 }
 
-/// One connection from its first byte to its last. There for as long as the client is, so it is small.
-struct Life {
-    services: Arc<Services>,
-    seat: Seat,
-    place: Option<Place>,
-    phase: Phase,
-}
-
-impl Life {
-    /// Goes on where it belongs.
-    fn spawn(self) {
-        let workers = Arc::clone(&self.services.workers);
-        workers.spawn(self.seat, self);
-    }
-}
-
-impl Future for Life {
-    type Output = ();
-
-    fn poll(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let life = self.get_mut();
-        loop {
-            match ready!(life.phase.0.as_mut().poll(cx)) {
-                Next::End => return Poll::Ready(()),
-                Next::Phase(next) => life.phase = next,
-                Next::Elsewhere(phase) => {
-                    let services = Arc::clone(&life.services);
-                    Self { services, seat: life.seat, place: life.place.take(), phase }.spawn();
-                    return Poll::Ready(());
-                }
-            }
+/// One connection until it is served, or to its end if it is not served as a client.
+async fn live(place: Place, mut phase: Phase) {
+    loop {
+        match phase.0.await {
+            Next::End => return,
+            Next::Phase(next) => phase = next,
+            Next::Served(client) => return client.begin(place),
         }
     }
 }
 
 /// Has a worker serve one connection.
 pub fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted: Accepted) {
-    let Accepted { socket, peer, place } = accepted;
-    let crowded = place.exceeds(services.current.load().config.limits.max_clients);
+    let Accepted { socket, peer } = accepted;
+    let (place, others) = services.directory.enter();
+    let crowded = others >= services.current.load().config.limits.max_clients;
     let seat = services.workers.seat();
     let unopened = Unopened { socket, worker: worker::here(), peer, crowded, seat };
-    let phase = Phase::new(open(Arc::clone(&services), console, unopened));
-    Life { services, seat, place: Some(place), phase }.spawn();
+    let workers = Arc::clone(&services.workers);
+    workers.spawn(seat, live(place, Phase::new(open(services, console, unopened))));
 }
 
 /// A connection that has said nothing.
@@ -194,7 +168,7 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
             let startup::Client { stream, ahead, .. } = *visitor.arrived;
             let mut client = seed.grow(services, stream, &ahead, visitor.seat);
             match client.greet(out).await {
-                Ok(()) => Next::Phase(client.phase()),
+                Ok(()) => Next::Served(client),
                 Err(_) => Next::End,
             }
         }
@@ -464,6 +438,7 @@ impl Seed {
             stats,
             counted: (0, 0),
             seat,
+            place: None,
         })
     }
 }
