@@ -130,10 +130,12 @@ impl Counters {
         }
     }
 
-    /// The counts of a database's and user's clients, to be asked for once per client.
-    pub(super) fn of(&self, database: &DatabaseName, user: &UserName) -> Stats {
+    /// The counts of a database's and user's clients, to be asked for once per client. The two names become those that
+    /// all these clients share.
+    pub(super) fn of(&self, database: &mut DatabaseName, user: &mut UserName) -> Stats {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let stats = clients.entry((database.clone(), user.clone()));
+        (*database, *user) = stats.key().clone();
         Arc::clone(stats.or_insert_with(|| Arc::new(Sharded::new(self.sides))))
     }
 

@@ -11,7 +11,7 @@ use super::directory::{Arrival, Place};
 use super::replication::Passage;
 use super::services::{Current, Served, Services};
 use super::startup::{self, Opening, StartupError, Terms};
-use super::task::{Attachment, Attention, Client};
+use super::task::{self, Attachment, Attention, Client};
 use super::{answer, authenticate, replication};
 use crate::auth::Authenticated;
 use crate::cluster::SessionClock;
@@ -64,33 +64,16 @@ pub struct Accepted {
 
 /// What a connection is doing until it is served. Each phase is a future of its own that ends with the next one, so that a
 /// client does not carry the memory that its login took.
-struct Phase(std::pin::Pin<Box<dyn Future<Output = Next> + Send>>);
+type Phase = std::pin::Pin<Box<dyn Future<Output = Next> + Send>>;
 
 /// What follows a phase.
-enum Next {
+pub(super) enum Next {
     /// Nothing.
     End,
     /// Another.
     Phase(Phase),
-    /// Being served: a task of its own, which is smaller than one that holds any phase.
+    /// Being served.
     Served(Box<Client>),
-}
-
-impl Phase {
-    fn new(phase: impl Future<Output = Next> + Send + 'static) -> Self {
-        Self(Box::pin(phase))
-    }
-}
-
-/// One connection until it is served, or to its end if it is not served as a client.
-async fn live(place: Place, mut phase: Phase) {
-    loop {
-        match phase.0.await {
-            Next::End => return,
-            Next::Phase(next) => phase = next,
-            Next::Served(client) => return client.begin(place),
-        }
-    }
 }
 
 /// Has a worker serve one connection.
@@ -99,9 +82,9 @@ pub fn serve(services: Arc<Services>, console: Arc<dyn Console>, accepted: Accep
     let (place, others) = services.directory.enter();
     let crowded = others >= services.current.load().config.limits.max_clients;
     let seat = services.workers.seat();
-    let unopened = Unopened { socket, worker: worker::here(), peer, crowded, seat };
+    let unopened = Unopened { socket, worker: worker::here(), peer, place, crowded, seat };
     let workers = Arc::clone(&services.workers);
-    workers.spawn(seat, live(place, Phase::new(open(services, console, unopened))));
+    workers.spawn(seat, task::live(Next::Phase(Box::pin(open(services, console, unopened)))));
 }
 
 /// A connection that has said nothing.
@@ -110,6 +93,7 @@ struct Unopened {
     /// The worker that its socket is registered with.
     worker: usize,
     peer: ClientAddress,
+    place: Place,
     /// Whether there are as many clients as may be.
     crowded: bool,
     seat: Seat,
@@ -117,7 +101,7 @@ struct Unopened {
 
 /// The first phase: what the connection is for.
 async fn open(services: Arc<Services>, console: Arc<dyn Console>, unopened: Unopened) -> Next {
-    let Unopened { mut socket, worker, peer, crowded, seat } = unopened;
+    let Unopened { mut socket, worker, peer, place, crowded, seat } = unopened;
     if worker != worker::here()
         && let Err(error) = socket.settle()
     {
@@ -136,8 +120,8 @@ async fn open(services: Arc<Services>, console: Arc<dyn Console>, unopened: Unop
             Next::End
         }
         Ok(Opening::Client(arrived)) => {
-            let visitor = Visitor { arrived, peer, crowded, deadline, seat };
-            Next::Phase(Phase::new(log_in(services, console, visitor)))
+            let visitor = Visitor { arrived, peer, place, crowded, deadline, seat };
+            Next::Phase(Box::pin(log_in(services, console, visitor)))
         }
         Err(StartupError::Closed) => Next::End,
         Err(error) => {
@@ -154,6 +138,7 @@ const GREETING: usize = 1024;
 struct Visitor {
     arrived: Box<startup::Client>,
     peer: ClientAddress,
+    place: Place,
     /// Whether there are as many clients as may be.
     crowded: bool,
     deadline: Deadline,
@@ -165,16 +150,16 @@ async fn log_in(services: Arc<Services>, console: Arc<dyn Console>, mut visitor:
     let mut out = BytesMut::with_capacity(GREETING);
     match prepare(&services, &mut visitor, &mut out).await {
         Ok(Prepared::Client(seed)) => {
-            let startup::Client { stream, ahead, .. } = *visitor.arrived;
-            let mut client = seed.grow(services, stream, &ahead, visitor.seat);
+            let mut client = seed.grow(services, visitor);
             match client.greet(out).await {
                 Ok(()) => Next::Served(client),
                 Err(_) => Next::End,
             }
         }
         Ok(Prepared::Replication(passage)) => {
-            let Visitor { arrived, deadline, .. } = visitor;
-            Next::Phase(Phase::new(async move {
+            let Visitor { arrived, place, deadline, .. } = visitor;
+            Next::Phase(Box::pin(async move {
+                let _place = place;
                 replication::pass(services, *arrived, *passage, deadline).await;
                 Next::End
             }))
@@ -403,18 +388,21 @@ fn fatal(report: Report) -> Report {
 }
 
 impl Seed {
-    fn grow(self, services: Arc<Services>, stream: Stream, ahead: &[u8], seat: Seat) -> Box<Client> {
+    fn grow(mut self, services: Arc<Services>, visitor: Visitor) -> Box<Client> {
+        let Visitor { arrived, place, seat, .. } = visitor;
+        let startup::Client { stream, ahead, .. } = *arrived;
         let key = services.cancels.issue(self.minor);
         let pins = match self.destination.pool.mode {
             PoolMode::Session => Pins::for_session_mode(Arc::clone(&self.destination.pins)),
             PoolMode::Transaction | PoolMode::Statement => Pins::new(Arc::clone(&self.destination.pins)),
         };
         let session = Session::new(&self.who, Arc::clone(&services.registry), self.settings, self.believed, pins);
-        let stats = services.counters.of(&self.arrival.database, &self.arrival.user);
+        let Arrival { database, user, .. } = &mut self.arrival;
+        let stats = services.counters.of(database, user);
         stats.of(worker::here()).logins.increment();
         let info = services.directory.add(key.process_id, self.arrival);
         Box::new(Client {
-            wire: Wire::new(stream, Arc::clone(&services.stash), ahead),
+            wire: Wire::new(stream, Arc::clone(&services.stash), &ahead),
             contents: self.served.catalogs.of(&self.destination.server_database),
             database_clock: self.served.cluster.database(&self.destination.server_database),
             clock: SessionClock::default(),
@@ -438,7 +426,7 @@ impl Seed {
             stats,
             counted: (0, 0),
             seat,
-            place: None,
+            _place: place,
         })
     }
 }

@@ -59,7 +59,7 @@ pub(super) async fn open(
     services: &Arc<Services>,
     served: &Served,
     destination: &Destination,
-    arrival: Arrival,
+    mut arrival: Arrival,
     message: &StartupMessage,
     out: &mut BytesMut,
 ) -> Result<Passage, Report> {
@@ -80,7 +80,7 @@ pub(super) async fn open(
     }));
     let mut greeting = std::mem::take(out);
     answer::greeting(&mut greeting, parameters.iter().map(|(name, value)| (&**name, &**value)), &key);
-    let stats = services.counters.of(&arrival.database, &arrival.user);
+    let stats = services.counters.of(&mut arrival.database, &mut arrival.user);
     stats.of(worker::here()).logins.increment();
     let entry = services.directory.add(key.process_id, arrival);
     for reason in entry.pinned([Reason::Replication].into_iter(), None) {
@@ -115,7 +115,7 @@ pub(super) async fn pass(services: Arc<Services>, arrived: startup::Client, pass
     drop(copy);
     match ended {
         Ok(Some((received, sent))) => {
-            let stats = services.counters.of(&info.database, &info.user);
+            let stats = services.counters.of(&mut info.database.clone(), &mut info.user.clone());
             let stats = stats.of(worker::here());
             stats.bytes_received.add(received);
             stats.bytes_sent.add(sent);

@@ -16,6 +16,7 @@ use super::counters::Stats;
 use super::directory::{Entry, Place};
 use super::exchange::Ran;
 use super::freshness::Changed;
+use super::listener::Next;
 use super::listening::Ear;
 use super::services::{Current, Served, Services};
 use super::signals::Aimed;
@@ -159,8 +160,8 @@ pub(super) struct Client {
     pub(super) counted: (u64, u64),
     /// Says which worker it belongs to.
     pub(super) seat: Seat,
-    /// Its place among the clients, once it is served.
-    pub(super) place: Option<Place>,
+    /// Its place among the clients.
+    pub(super) _place: Place,
 }
 
 /// What a client is told that was idle for too long.
@@ -176,33 +177,43 @@ enum Woken {
     Gone,
 }
 
-impl Client {
-    /// Begins to be served, with its place among the clients.
-    pub(super) fn begin(mut self: Box<Self>, place: Place) {
-        self.place = Some(place);
-        self.spawn();
-    }
-
-    /// Goes on where it belongs.
-    fn spawn(self: Box<Self>) {
-        let workers = Arc::clone(&self.services.workers);
-        workers.spawn(self.seat, self.run());
-    }
-
-    /// Serves the client until one side has had enough.
-    async fn run(mut self: Box<Self>) {
-        let end = self.serve().await;
+/// One connection from its first byte to its last, where `next` is what it begins with.
+///
+/// There for as long as the client is, so it is small: each phase before the last is a box of its own.
+#[expect(clippy::manual_async_fn, reason = "an async function would keep what it is given twice")]
+pub(super) fn live(mut next: Next) -> impl Future<Output = ()> + Send {
+    async move {
+        let mut client = loop {
+            match next {
+                Next::End => return,
+                Next::Phase(phase) => next = phase.await,
+                Next::Served(client) => break client,
+            }
+        };
+        let end = client.serve().await;
         if matches!(end, End::Moves) {
-            return self.spawn();
+            return go_on(client);
         }
+        Box::pin(client.part(end)).await;
+    }
+}
+
+/// Has a client served where it belongs.
+fn go_on(client: Box<Client>) {
+    let workers = Arc::clone(&client.services.workers);
+    workers.spawn(client.seat, live(Next::Served(client)));
+}
+
+impl Client {
+    /// Says farewell, and leaves everything in order.
+    async fn part(mut self: Box<Self>, end: End) {
         if let End::Told(report) = &end {
             tracing::info!(client = %self.info.id, code = report.code.as_str(), message = %report.message, "client connection ends");
             self.services.counters.errors.record(report.code.0);
-            let bytes = answer::error(report);
-            let _ = Box::pin(tokio::time::timeout(FAREWELL, self.wire.send(&bytes))).await;
+            let _ = tokio::time::timeout(FAREWELL, self.wire.send(&answer::error(report))).await;
         }
         self.count_traffic();
-        Box::pin(self.leave()).await;
+        self.leave().await;
     }
 
     /// Whether it has nothing to keep it, and belongs to another worker.
@@ -481,8 +492,8 @@ fn read_error(error: ReadError) -> End {
 mod tests {
     use super::*;
 
-    /// The size of what an async function of a client's makes.
-    fn whole<F>(_: impl FnOnce(Box<Client>) -> F) -> usize {
+    /// The size of what an async function makes.
+    fn whole<F>(_: impl FnOnce(Next) -> F) -> usize {
         size_of::<F>()
     }
 
@@ -492,7 +503,7 @@ mod tests {
 
     #[test]
     fn an_idle_client_is_small_and_a_busy_one_fits_a_kilobyte() {
-        let sizes = [whole(Client::run), size_of::<Client>(), part(Client::exchange)];
+        let sizes = [whole(live), size_of::<Client>(), part(Client::exchange)];
         // Tokio adds 104 bytes to the first, and aligns what it allocates by 128.
         for (size, bound) in sizes.into_iter().zip([152, 736, 1024]) {
             assert!(size <= bound, "{sizes:?}");
