@@ -201,11 +201,11 @@ fn schedstat() -> Option<PathBuf> {
 /// How often it is looked how busy workers are.
 const SAMPLE: Duration = Duration::from_millis(250);
 /// A worker that runs for more than this part of the time wants help ...
-const BUSY: f64 = 0.6;
+const BUSY: f64 = 0.75;
 /// ... when it has done so for this many samples.
 const BUSY_SAMPLES: u32 = 2;
 /// One worker fewer will do when each of the others would run for less than this part of the time ...
-const CALM: f64 = 0.35;
+const CALM: f64 = 0.5;
 /// ... for this many samples.
 const CALM_SAMPLES: u32 = 40;
 
