@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 
 use super::answer;
+use super::counters::Stats;
 use super::directory::{Arrival, Entry};
 use super::services::{Current, Served, Services};
 use super::startup;
@@ -32,6 +33,8 @@ pub(super) struct Passage {
     server: Stream,
     greeting: BytesMut,
     entry: Entry,
+    /// What clients of its database and user do.
+    stats: Stats,
     /// Leads cancel requests to the server.
     key: Key,
 }
@@ -86,12 +89,12 @@ pub(super) async fn open(
     for reason in entry.pinned([Reason::Replication].into_iter(), None) {
         services.counters.pinned(reason);
     }
-    Ok(Passage { server: stream, greeting, entry, key })
+    Ok(Passage { server: stream, greeting, entry, stats, key })
 }
 
 /// Passes bytes on until one side ends, an administrator ends the client, or Howdah shuts down.
 pub(super) async fn pass(services: Arc<Services>, arrived: startup::Client, passage: Passage, deadline: Deadline) {
-    let Passage { mut server, greeting, entry, key } = passage;
+    let Passage { mut server, greeting, entry, stats, key } = passage;
     let startup::Client { stream: mut client, ahead, .. } = arrived;
     let greeted = async {
         client.write_all(&greeting).await?;
@@ -115,7 +118,6 @@ pub(super) async fn pass(services: Arc<Services>, arrived: startup::Client, pass
     drop(copy);
     match ended {
         Ok(Some((received, sent))) => {
-            let stats = services.counters.of(&mut info.database.clone(), &mut info.user.clone());
             let stats = stats.of(worker::here());
             stats.bytes_received.add(received);
             stats.bytes_sent.add(sent);
